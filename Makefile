@@ -1,0 +1,37 @@
+# ublk: make, make CC=musl-gcc, make CC=clang; make test, make demo, make install
+CC ?= gcc
+CFLAGS ?= -O2 -g
+PREFIX ?= /usr/local
+DESTDIR ?=
+V ?= 0
+Q = $(if $(filter 1,$(V)),,@)
+
+override CFLAGS += -std=gnu11 -Wall -Wextra -fno-strict-aliasing -fstack-protector-strong -MMD -MP
+override LDFLAGS += -static -pthread
+objs = ublk.o uring.o backend_mem.o
+
+all: ublk
+
+ublk: $(objs)
+	$(if $(Q),@echo "  LD $@")
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(objs)
+
+%.o: %.c Makefile
+	$(if $(Q),@echo "  CC $@")
+	$(Q)$(CC) $(CFLAGS) -pthread -c -o $@ $<
+
+check: test
+test: ublk
+	./test.sh all
+test-unit test-vm test-kernels demo: ublk
+	./test.sh $(@:test-%=%)
+
+install: ublk
+	install -D -s -m 755 ublk $(DESTDIR)$(PREFIX)/sbin/ublk
+	ln -sf ublk $(DESTDIR)$(PREFIX)/sbin/ublk-mem
+
+clean:
+	rm -rf ublk *.o *.d build
+
+.PHONY: all check test test-unit test-vm test-kernels demo install clean
+-include $(objs:.o=.d)

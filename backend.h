@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The contract between the loop and a backend. Whoever writes a third backend
+ * needs this page and no other; README works through one in 40 lines.
+ *
+ * A backend answers requests. It sees bytes, never sectors, and never sees a
+ * ring, a tag's state or the driver. The loop has checked every request before
+ * the backend meets it: it lies inside the device, is a multiple of the block
+ * size and no longer than the limits that open() set.
+ *
+ * Only the loop commits a request to the kernel, once: whatever queue() or
+ * complete() returns that is not IO_QUEUED is the result. READ and WRITE are
+ * whole or an error, never short: a backend goes on until it has all of it.
+ */
+#ifndef BACKEND_H
+#define BACKEND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ublk_cmd.h"
+#include "uring.h"
+
+struct queue;			/* private to the loop: pass it on, that is all */
+
+/* What the user asked for: the options of the command line, sizes in bytes. */
+struct options {
+	uint64_t size;
+	uint64_t block_size;	/* 0: not given */
+	uint64_t max_io;
+	uint64_t id;		/* ID_ANY: the lowest free one */
+	uint64_t queues;
+	uint64_t qdepth;
+	uint64_t wait;		/* seconds */
+	bool cpu_affinity, read_only, no_part_scan, no_modprobe;
+	bool daemon, quiet, verbose;
+	bool prealloc, huge;	/* mem */
+	bool all, force;	/* stop */
+	bool help;
+};
+
+/* How the data of a READ or a WRITE travels between the kernel and a backend. */
+enum data_path {
+	DATA_COPY,	/* through a buffer that each tag has for itself */
+	DATA_DIRECT,	/* the kernel copies from and to memory that queue() names */
+};
+
+/*
+ * A block device as its backend describes it. open() fills it in, and from
+ * then on it does not change: every queue's thread reads it.
+ */
+struct dev {
+	uint64_t size;			/* bytes, a multiple of block_size */
+	uint32_t block_size;		/* logical: 512 to 4096, a power of two */
+	uint32_t physical_block_size;	/* what the backing likes best */
+	uint32_t max_io;		/* longest READ or WRITE */
+	uint32_t max_discard;		/* longest DISCARD; 0: there is none */
+	uint32_t max_write_zeroes;	/* longest WRITE_ZEROES; 0: there is none */
+	uint32_t discard_granularity;	/* bytes; not 0 if either of them is not 0 */
+	enum data_path data_path;
+	bool read_only;
+	bool volatile_cache;		/* what is written is safe only after FLUSH */
+	void *priv;			/* the backend's own */
+};
+
+/* One request, as it lies in its tag's slot. */
+struct io {
+	uint64_t off;			/* bytes from the start of the device */
+	uint32_t len;			/* bytes; 0 for FLUSH */
+	uint32_t flags;			/* UBLK_IO_F_* */
+	uint16_t tag;
+	uint8_t op;			/* UBLK_IO_OP_* */
+	uint8_t state;			/* the loop's own */
+	int32_t res;			/* the loop's own */
+	void *buf;			/* DATA_COPY: the data; DATA_DIRECT: set by queue() */
+};
+
+/* From queue() and complete(): not done, an SQE of this request is under way. */
+#define IO_QUEUED (-0x7fffffff)
+
+struct backend {
+	const char *name;
+
+	/*
+	 * Take the options, get hold of the storage, fill in *dev. Returns 0 or
+	 * -errno, holding nothing; *why is then a few words for the user, or
+	 * NULL when the errno says it all. Called once, before any thread.
+	 */
+	int (*open)(struct dev *dev, const struct options *o, const char **why);
+
+	/* Let go of what open() took. No request is under way. */
+	void (*close)(struct dev *dev);
+
+	/*
+	 * Start a request, in the thread of its queue. Returns the bytes read
+	 * or written (io->len; 0 for the other operations), -errno, or IO_QUEUED.
+	 * With DATA_DIRECT a READ or WRITE sets io->buf and returns io->len at
+	 * once: the kernel then copies io->len bytes from or to that memory.
+	 */
+	int (*queue)(struct queue *q, struct io *io);
+
+	/*
+	 * An SQE of this request has finished with res. Returns as queue()
+	 * does. NULL for a backend that never returns IO_QUEUED.
+	 */
+	int (*complete)(struct queue *q, struct io *io, int res);
+};
+
+/* The device that a queue belongs to. */
+struct dev *queue_dev(const struct queue *q);
+
+extern const struct backend backend_mem;
+
+#endif

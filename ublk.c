@@ -1,0 +1,2349 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ublk: block devices in user space, on Linux's ublk driver.
+ *
+ * THE LIFE OF A DEVICE
+ *
+ *	ADD_DEV		the driver makes /dev/ublkcN; info comes back with what it
+ *			granted: flags it lacks are cleared, queues clipped
+ *	SET_PARAMS	size, block sizes, limits
+ *	open, mmap	/dev/ublkcN: an array of request descriptors per queue
+ *	FETCH		one command for each tag of each queue, from its thread
+ *	START_DEV	the driver makes /dev/ublkbN. It sleeps until every tag is
+ *			fetched, and up to 6.18 or so it reads the partition table
+ *			through this very program before it returns
+ *	...		requests are served
+ *	STOP_DEV	the driver has the clients' dirty pages written, again
+ *			through this program, removes /dev/ublkbN, and ends every
+ *			fetched tag with -ENODEV
+ *	DEL_DEV		/dev/ublkcN goes; the number is free once nobody has the
+ *			character device open, mapped or registered with a ring
+ *
+ * A server that waits for START_DEV or STOP_DEV without serving meanwhile
+ * waits for ever. So control commands are in flight like any other operation:
+ * they have a ring of their own (they need 128-byte SQEs), queue 0's ring
+ * polls that ring's fd, and ctrl_wait() turns queue 0's loop until the answer
+ * is there. A program that only sends commands has no queue, and waits plainly.
+ *
+ * THE LIFE OF A TAG
+ *
+ *	 IO_FETCHED --CQE 0: a request--> IO_SERVED --commit--> IO_FETCHED
+ *	 IO_FETCHED --CQE 1: a WRITE, its data not copied yet-->
+ *	 IO_GET_DATA --CQE 0: copied--> IO_SERVED
+ *	 IO_FETCHED --CQE -ENODEV--> IO_GONE, for good
+ *
+ * COMMIT_AND_FETCH gives the result of one request and asks for the next in
+ * one command, so a tag has one SQE or one request, never both. io_commit() is
+ * the only place that sends it.
+ *
+ * THREADS
+ *
+ * Thread 0 serves queue 0, the control commands and the signals. Every further
+ * queue has a thread that runs the same loop on its own ring and ends when all
+ * its tags are gone. The driver wants all commands of a queue from one task.
+ */
+#define _GNU_SOURCE
+#include "backend.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define VERSION		"0.1.0"
+#define CTRL_NODE	"/dev/ublk-control"
+#define CTRL_TIMEOUT_MS	30000		/* no control command may take longer */
+#define ID_ANY		UINT32_MAX	/* ADD_DEV: the lowest free number */
+#define NODE_LEN	32		/* "/dev/ublkb1048575p255" and some */
+#define SECTOR_SHIFT	9		/* the driver counts in these, nothing else here does */
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+
+/* Exit statuses: cli.md of the user is README, "Exit status" */
+enum {
+	EXIT_USAGE = 2,
+	EXIT_NO_DRIVER = 3,
+	EXIT_PERMISSION = 4,
+	EXIT_NO_URING = 5,
+	EXIT_IN_USE = 6,
+	EXIT_NO_DEVICE = 7,
+	EXIT_TIMEOUT = 8,
+};
+
+/* ---- messages and failures ---- */
+
+static bool quiet, verbose;
+
+/* One line on stderr, for people. */
+__attribute__((format(printf, 1, 2)))
+static void say(const char *fmt, ...)
+{
+	char line[1024];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(line, sizeof(line) - 1, fmt, ap);
+	va_end(ap);
+	if (n < 0)
+		return;
+	if ((size_t)n > sizeof(line) - 2)
+		n = sizeof(line) - 2;
+	line[n] = '\n';
+	/* in one piece, so that lines of several programs do not mix */
+	if (write(STDERR_FILENO, line, (size_t)n + 1) < 0)
+		return;		/* nobody to tell */
+}
+
+#define notice(...)	do { if (!quiet) say("ublk: " __VA_ARGS__); } while (0)
+#define debug(...)	do { if (verbose) say("ublk: " __VA_ARGS__); } while (0)
+
+/* What a verb was at when it failed: with an errno it makes message and status. */
+enum step {
+	STEP_CONTROL, STEP_RING, STEP_BACKEND, STEP_ADD, STEP_FEATURE, STEP_PARAMS, STEP_CHAR,
+	STEP_AFFINITY, STEP_QUEUE, STEP_START, STEP_NODE, STEP_STOP, STEP_DEL, STEP_INFO,
+	STEP_DAEMON,
+};
+
+static const char *const step_names[] = {
+	[STEP_CONTROL] = "open " CTRL_NODE,
+	[STEP_RING] = "io_uring_setup",
+	[STEP_BACKEND] = "open backend",
+	[STEP_ADD] = "ADD_DEV",
+	[STEP_FEATURE] = "negotiate features",
+	[STEP_PARAMS] = "SET_PARAMS",
+	[STEP_CHAR] = "open character device",
+	[STEP_AFFINITY] = "GET_QUEUE_AFFINITY",
+	[STEP_QUEUE] = "set up queue",
+	[STEP_START] = "START_DEV",
+	[STEP_NODE] = "open and read the node",
+	[STEP_STOP] = "STOP_DEV",
+	[STEP_DEL] = "DEL_DEV",
+	[STEP_INFO] = "GET_DEV_INFO",
+	[STEP_DAEMON] = "run in the background",
+};
+
+static const struct remedy {
+	enum step step;
+	int err;
+	int status;
+	const char *hint;
+} remedies[] = {
+	{ STEP_CONTROL, ENOENT, EXIT_NO_DRIVER, "this kernel has no ublk driver loaded: "
+	  "try \"modprobe ublk_drv\" (CONFIG_BLK_DEV_UBLK, Linux 6.0 or later)" },
+	{ STEP_CONTROL, ENODEV, EXIT_NO_DRIVER, "the node is there but no driver: "
+	  "try \"modprobe ublk_drv\" (CONFIG_BLK_DEV_UBLK, Linux 6.0 or later)" },
+	{ STEP_CONTROL, ENXIO, EXIT_NO_DRIVER, "the node is there but no driver: "
+	  "try \"modprobe ublk_drv\" (CONFIG_BLK_DEV_UBLK, Linux 6.0 or later)" },
+	{ STEP_CONTROL, EACCES, EXIT_PERMISSION, "run it as root" },
+	{ STEP_CONTROL, EPERM, EXIT_PERMISSION, "run it as root" },
+	{ STEP_RING, ENOSYS, EXIT_NO_URING, "this kernel is built without io_uring (CONFIG_IO_URING)" },
+	{ STEP_RING, EPERM, EXIT_NO_URING, NULL },	/* uring_forbidden() names the cause */
+	{ STEP_RING, EACCES, EXIT_NO_URING, NULL },
+	{ STEP_ADD, EPERM, EXIT_PERMISSION, "this takes CAP_SYS_ADMIN: run it as root" },
+	{ STEP_ADD, EACCES, EXIT_FAILURE, "the driver's device limit is reached "
+	  "(/sys/module/ublk_drv/parameters/ublks_max)" },
+	{ STEP_ADD, EEXIST, EXIT_FAILURE, "that number is taken, see \"ublk list\"" },
+	{ STEP_ADD, ENOSPC, EXIT_FAILURE, "no free device number" },
+	{ STEP_ADD, ETIME, EXIT_TIMEOUT, "known to happen on Linux 6.18.4 and 6.18.5 and some 6.17 "
+	  "builds, whose driver crashes here: see dmesg" },
+	{ STEP_CHAR, EBUSY, EXIT_FAILURE, "another program opened it first" },
+	{ STEP_INFO, ENODEV, EXIT_NO_DEVICE, NULL },
+	{ STEP_INFO, EPERM, EXIT_PERMISSION, "this takes CAP_SYS_ADMIN: run it as root" },
+	{ STEP_STOP, ENODEV, EXIT_NO_DEVICE, NULL },
+	{ STEP_STOP, EBUSY, EXIT_IN_USE, NULL },
+	{ STEP_STOP, ETIME, EXIT_TIMEOUT, "its dirty pages may still be on their way, or its server hangs" },
+	{ STEP_DEL, ETIME, EXIT_TIMEOUT, "somebody still has the device open; it goes when they close it" },
+};
+
+/* EPERM from io_uring_setup has two sources, and only one has a file. */
+static const char *uring_forbidden(void)
+{
+	char c = 0;
+	int fd = open("/proc/sys/kernel/io_uring_disabled", O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0) {
+		if (read(fd, &c, 1) < 0)
+			c = 0;
+		close(fd);
+	}
+	if (c == '2')
+		return "io_uring is switched off: sysctl kernel.io_uring_disabled=0";
+	if (c == '1')
+		return "io_uring is for privileged users only here: sysctl kernel.io_uring_disabled=0, or run as root";
+	return "a seccomp filter forbids io_uring: containers need a profile that allows it";
+}
+
+/*
+ * Print the one line that a failed verb leaves, and give its exit status.
+ * err is an errno or its negative; why, if not NULL, is said instead of strerror().
+ */
+static int fail(const char *object, enum step step, int err, const char *why)
+{
+	int status = EXIT_FAILURE;
+	const char *hint = NULL;
+
+	if (err < 0)
+		err = -err;
+	if (err == ETIME) {
+		status = EXIT_TIMEOUT;
+		if (!why)
+			why = "no answer within the time limit";
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(remedies); i++) {
+		if (remedies[i].step == step && remedies[i].err == err) {
+			status = remedies[i].status;
+			hint = remedies[i].hint;
+			if (status == EXIT_NO_URING && !hint)
+				hint = uring_forbidden();
+			break;
+		}
+	}
+	say("ublk: %s: %s: %s%s%s", object, step_names[step], why ? why : strerror(err),
+	    hint ? "; " : "", hint ? hint : "");
+	return status;
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
+}
+
+static void nap_ms(int ms)
+{
+	struct timespec ts = { .tv_nsec = ms * 1000000L };
+
+	nanosleep(&ts, NULL);
+}
+
+/* ---- control commands ---- */
+
+/* How commands are numbered: found out by the first one that needs it. */
+enum encoding { ENC_UNKNOWN, ENC_IOCTL, ENC_LEGACY };
+
+/*
+ * The control plane: /dev/ublk-control and a ring. Buffers that the kernel
+ * writes to live here and not on a stack: a command whose deadline has passed
+ * is still in flight.
+ */
+struct ctrl {
+	int fd;
+	struct uring ring;
+	enum encoding enc;
+	uint64_t features;	/* GET_FEATURES; 0 before 6.5 */
+	enum step step;		/* the last thing tried, for the message */
+	bool patient;		/* ctrl_wait: a deadline counts from the last request served */
+
+	uint32_t seq;		/* of the last command sent */
+	bool answered;
+	int32_t res;		/* of that command, once answered */
+	struct queue *serving;	/* the loop to turn meanwhile, or NULL */
+
+	struct ublksrv_ctrl_dev_info info;
+	struct ublk_params params;
+	uint64_t features_buf;
+	unsigned long cpus[1024 / 8 / sizeof(long)];	/* one queue's affinity */
+	char page[4096];
+};
+
+#define CTRL_NONE { .fd = -1, .ring = URING_NONE }
+
+static int queue_turn(struct queue *q, int timeout_ms);
+static void queue_watch_ctrl(struct queue *q);
+static uint64_t queues_served(struct queue *q0);
+
+static void ctrl_reap(struct ctrl *c)
+{
+	struct io_uring_cqe cqe;
+
+	while (uring_next_cqe(&c->ring, &cqe)) {
+		if (cqe.user_data != c->seq)
+			continue;	/* given up on */
+		c->res = cqe.res;
+		c->answered = true;
+	}
+}
+
+/*
+ * Send the SQE just filled and wait for its CQE, serving meanwhile. Returns
+ * its res, or -ETIME: the operation is then still in flight.
+ */
+static int ctrl_wait(struct ctrl *c, int timeout_ms)
+{
+	uint64_t served = c->serving ? queues_served(c->serving) : 0;
+	int64_t end = now_ms() + timeout_ms;
+	int ret;
+
+	c->answered = false;
+	if (c->serving) {
+		ret = uring_enter(&c->ring, 0, -1);
+		if (ret < 0)
+			return ret;
+		queue_watch_ctrl(c->serving);
+	}
+	for (;;) {
+		int64_t left = end - now_ms();
+
+		ctrl_reap(c);
+		if (c->answered)
+			return c->res;
+		if (left <= 0)
+			return -ETIME;
+		if (!c->serving) {
+			ret = uring_enter(&c->ring, 1, (int)left);
+			if (ret < 0 && ret != -ETIME && ret != -EINTR)
+				return ret;
+			continue;
+		}
+		queue_turn(c->serving, (int)left);
+		if (c->patient && queues_served(c->serving) != served) {
+			served = queues_served(c->serving);
+			end = now_ms() + timeout_ms;
+		}
+	}
+}
+
+static struct io_uring_sqe *ctrl_sqe(struct ctrl *c, uint8_t opcode, int fd)
+{
+	struct io_uring_sqe *sqe = uring_get_sqe(&c->ring);
+
+	/* one command at a time, besides some given up on: there is always room */
+	assert(sqe);
+	memset(sqe, 0, sizeof(*sqe) << c->ring.sqe_shift);
+	sqe->opcode = opcode;
+	sqe->fd = fd;
+	sqe->user_data = ++c->seq;
+	return sqe;
+}
+
+static uint32_t cmd_encode(enum encoding enc, unsigned nr, size_t size)
+{
+	/* as the kernel has them: what only reads back is _IOR, the rest _IOWR */
+	bool reads = nr == UBLK_CMD_GET_QUEUE_AFFINITY || nr == UBLK_CMD_GET_DEV_INFO ||
+		     nr == UBLK_CMD_GET_PARAMS || nr == UBLK_CMD_GET_FEATURES ||
+		     nr == UBLK_CMD_DEL_DEV_ASYNC;
+
+	if (enc == ENC_LEGACY)
+		return nr;
+	return UBLK_IOC(reads ? UBLK_IOC_R : UBLK_IOC_WR, nr, size);
+}
+
+static int ctrl_try(struct ctrl *c, enum encoding enc, unsigned nr,
+		    const struct ublksrv_ctrl_cmd *cmd)
+{
+	struct io_uring_sqe *sqe = ctrl_sqe(c, IORING_OP_URING_CMD, c->fd);
+
+	sqe->cmd_op = cmd_encode(enc, nr, sizeof(*cmd));
+	memcpy(sqe->cmd, cmd, sizeof(*cmd));
+	return ctrl_wait(c, CTRL_TIMEOUT_MS);
+}
+
+/*
+ * One control command. Returns its res or -ETIME. A driver that does not know
+ * the ioctl encoding looks the device up before it says so, which makes
+ * -ENODEV ambiguous: as long as no command has succeeded, the other numbering
+ * is tried as well. Kernel: ublk_ctrl_uring_cmd().
+ */
+static int ctrl_send(struct ctrl *c, unsigned nr, struct ublksrv_ctrl_cmd cmd)
+{
+	int ret;
+
+	if (nr != UBLK_CMD_GET_QUEUE_AFFINITY)
+		cmd.queue_id = UINT16_MAX;
+	if (c->enc != ENC_UNKNOWN)
+		return ctrl_try(c, c->enc, nr, &cmd);
+
+	ret = ctrl_try(c, ENC_IOCTL, nr, &cmd);
+	if (ret >= 0)
+		c->enc = ENC_IOCTL;
+	if (ret != -EOPNOTSUPP && ret != -ENODEV)
+		return ret;
+	if (nr == UBLK_CMD_GET_FEATURES)
+		return ret;	/* younger than the encoding */
+	ret = ctrl_try(c, ENC_LEGACY, nr, &cmd);
+	if (ret >= 0)
+		c->enc = ENC_LEGACY;
+	return ret;
+}
+
+static void ctrl_close(struct ctrl *c)
+{
+	uring_exit(&c->ring);
+	if (c->fd >= 0)
+		close(c->fd);
+	c->fd = -1;
+}
+
+/* Load ublk_drv. No word on failure: opening the control node tells. */
+static void driver_load(void)
+{
+	static const char *const endings[] = { "", ".xz", ".zst", ".gz" };
+	struct utsname u;
+	char path[256];
+
+	if (uname(&u))
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(endings); i++) {
+		int fd, ret;
+
+		snprintf(path, sizeof(path), "/lib/modules/%s/kernel/drivers/block/ublk_drv.ko%s",
+			 u.release, endings[i]);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		/* 4: MODULE_INIT_COMPRESSED_FILE */
+		ret = (int)syscall(SYS_finit_module, fd, "", i ? 4 : 0);
+		debug("%s: %s", path, ret ? strerror(errno) : "loaded");
+		close(fd);
+		if (!ret)
+			return;
+	}
+	/* a kernel that cannot decompress, or a module in another place */
+	if (access("/sbin/modprobe", X_OK) == 0) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			execle("/sbin/modprobe", "modprobe", "-q", "ublk_drv", (char *)NULL, (char *[]){ NULL });
+			_exit(127);
+		}
+		if (pid > 0)
+			waitpid(pid, NULL, 0);
+	}
+}
+
+/* Open the control plane. Returns 0 or -errno with c->step set. */
+static int ctrl_open(struct ctrl *c, bool load)
+{
+	struct ublksrv_ctrl_cmd cmd = { .dev_id = UINT32_MAX };
+	int ret;
+
+	c->step = STEP_CONTROL;
+	c->fd = open(CTRL_NODE, O_RDWR | O_CLOEXEC);
+	if (c->fd < 0 && (errno == ENOENT || errno == ENODEV || errno == ENXIO) && load) {
+		driver_load();
+		c->fd = open(CTRL_NODE, O_RDWR | O_CLOEXEC);
+	}
+	if (c->fd < 0)
+		return -errno;
+
+	c->step = STEP_RING;
+	ret = uring_init(&c->ring, 8, IORING_SETUP_SQE128);
+	if (ret)
+		return ret;
+
+	cmd.addr = (uintptr_t)&c->features_buf;
+	cmd.len = UBLK_FEATURES_LEN;
+	if (ctrl_send(c, UBLK_CMD_GET_FEATURES, cmd) == 0)
+		c->features = c->features_buf;
+	return 0;
+}
+
+/* c->info of a device. Returns 0, -ENODEV, -EPERM or -ETIME. */
+static int ctrl_get_info(struct ctrl *c, uint32_t id)
+{
+	struct ublksrv_ctrl_cmd cmd = {
+		.dev_id = id,
+		.addr = (uintptr_t)&c->info,
+		.len = sizeof(c->info),
+	};
+
+	c->step = STEP_INFO;
+	return ctrl_send(c, UBLK_CMD_GET_DEV_INFO, cmd);
+}
+
+/* c->params of a device. Returns 0, -ENODEV, -EPERM or -ETIME. */
+static int ctrl_get_params(struct ctrl *c, uint32_t id)
+{
+	struct ublksrv_ctrl_cmd cmd = {
+		.dev_id = id,
+		.addr = (uintptr_t)&c->params,
+		.len = sizeof(c->params),
+	};
+
+	c->step = STEP_INFO;
+	c->params = (struct ublk_params){ .len = sizeof(c->params) };
+	return ctrl_send(c, UBLK_CMD_GET_PARAMS, cmd);
+}
+
+/* A command that has no buffer. data is the server's pid for START_DEV, else 0. */
+static int ctrl_simple(struct ctrl *c, enum step step, unsigned nr, uint32_t id, uint64_t data)
+{
+	struct ublksrv_ctrl_cmd cmd = { .dev_id = id, .data = { data } };
+
+	c->step = step;
+	return ctrl_send(c, nr, cmd);
+}
+
+/*
+ * A device number says little: it is used again as soon as it is free. What
+ * ADD_DEV puts into ublksrv_flags stays with the device: a mark that it is
+ * ours, what it is made of, and 48 random bits to tell it from the next one.
+ */
+#define COOKIE_MARK	0x75ULL		/* 'u' */
+
+static uint64_t cookie_make(unsigned type)
+{
+	uint64_t r = 0;
+
+	if (syscall(SYS_getrandom, &r, sizeof(r), 1 /* GRND_NONBLOCK */) != sizeof(r))
+		r = (uint64_t)now_ms() << 20 ^ (uint64_t)getpid();
+	return COOKIE_MARK << 56 | (uint64_t)(type & 0xff) << 48 | r >> 16;
+}
+
+static const struct backend *const backends[] = { NULL, &backend_mem };	/* cookie type: index */
+
+static const char *cookie_type(uint64_t cookie)
+{
+	unsigned type = cookie >> 48 & 0xff;
+
+	if (cookie >> 56 != COOKIE_MARK || !type || type >= ARRAY_SIZE(backends))
+		return "other";
+	return backends[type]->name;
+}
+
+static bool ctrl_is_gone(struct ctrl *c, uint32_t id, uint64_t cookie)
+{
+	return ctrl_get_info(c, id) == -ENODEV || c->info.ublksrv_flags != cookie;
+}
+
+/*
+ * Wait until the device has left its number. DEL_DEV waits as well, but for
+ * the number to be free, and misses that when somebody takes it at once.
+ */
+static int ctrl_wait_gone(struct ctrl *c, uint32_t id, uint64_t cookie, int timeout_ms)
+{
+	int64_t end = now_ms() + timeout_ms;
+
+	while (!ctrl_is_gone(c, id, cookie)) {
+		if (now_ms() >= end) {
+			c->step = STEP_DEL;
+			return -ETIME;
+		}
+		nap_ms(2);
+	}
+	return 0;
+}
+
+/* ---- queues, tags and the loop ---- */
+
+enum io_state { IO_FETCHED, IO_GET_DATA, IO_SERVED, IO_GONE };
+
+/* What a CQE on a queue's ring belongs to: the low byte of user_data. */
+enum kind { KIND_IO, KIND_BACKEND, KIND_CTRL, KIND_SIGNAL };
+
+static uint64_t user_data_pack(enum kind kind, unsigned tag)
+{
+	return (uint64_t)tag << 8 | kind;
+}
+
+#define QUEUE_SPARE_SQES	8	/* besides one a tag: the polls of thread 0 */
+#define CHAR_FILE		0	/* registered file: /dev/ublkcN */
+
+struct server;
+
+struct queue {
+	/* hot: touched by every request */
+	struct uring ring;
+	const struct ublksrv_io_desc *iods;	/* written by the driver */
+	struct io *ios;
+	struct server *s;
+	struct dev *dev;
+	const struct backend *be;
+	uint32_t cmd_fetch, cmd_commit, cmd_get_data;	/* encoded */
+	unsigned live;				/* tags that are not IO_GONE */
+	uint64_t served;			/* requests committed; other threads read it */
+
+	uint16_t q_id, depth;
+	size_t iods_len;
+	char *bufs;				/* DATA_COPY: depth * max_io */
+	cpu_set_t cpus;				/* --cpu-affinity */
+	pthread_t thread;			/* not for queue 0 */
+	int err;				/* of queue_start() in its thread */
+	bool watch_ctrl;			/* queue 0: a poll of the control ring is armed */
+};
+
+/* All there is of a device that this process serves. */
+struct server {
+	const struct backend *be;
+	const struct options *o;
+	struct dev dev;
+	struct ctrl ctrl;
+	uint32_t id;
+	uint64_t cookie;
+	bool added, started;
+	int char_fd;
+	int signal_fd;
+	unsigned signals;		/* that asked us to stop */
+	void *sink;			/* where data goes that nobody wants */
+	struct queue *queues;
+	unsigned nr_queues;
+	unsigned nr_threads;		/* started, thread 0 not counted */
+	sem_t ready;			/* a queue thread has set up its queue or failed */
+	const char *why;		/* words for a failure that errno does not tell */
+};
+
+/* A bug of ours or of the driver. The process must go, for the device to go. */
+__attribute__((noreturn, format(printf, 2, 3)))
+static void queue_die(const struct queue *q, const char *fmt, ...)
+{
+	char text[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	say("ublk: /dev/ublkb%u: queue %u: %s; this server ends here", q->s->id, q->q_id, text);
+	_exit(EXIT_FAILURE);
+}
+
+struct dev *queue_dev(const struct queue *q)
+{
+	return q->dev;
+}
+
+/* Requests served by all queues: how thread 0 sees that there is progress. */
+static uint64_t queues_served(struct queue *q0)
+{
+	const struct server *s = q0->s;
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < s->nr_queues; i++)
+		sum += __atomic_load_n(&s->queues[i].served, __ATOMIC_RELAXED);
+	return sum;
+}
+
+static struct io_uring_sqe *queue_sqe(struct queue *q)
+{
+	struct io_uring_sqe *sqe = uring_get_sqe(&q->ring);
+
+	/* the ring has one for each tag, and a tag has one thing under way */
+	assert(sqe);
+	return sqe;
+}
+
+/* The one place where a data command is made. */
+static void io_command(struct queue *q, struct io *io, uint32_t cmd_op, int result)
+{
+	struct io_uring_sqe *sqe = queue_sqe(q);
+	const struct ublksrv_io_cmd cmd = {
+		.q_id = q->q_id,
+		.tag = io->tag,
+		.result = result,
+		.addr = (uintptr_t)io->buf,
+	};
+
+	sqe->opcode = IORING_OP_URING_CMD;
+	sqe->flags = IOSQE_FIXED_FILE;
+	sqe->fd = CHAR_FILE;
+	sqe->cmd_op = cmd_op;
+	sqe->user_data = user_data_pack(KIND_IO, io->tag);
+	memcpy(sqe->cmd, &cmd, sizeof(cmd));
+}
+
+/*
+ * The one place where a request is committed: whole, or as an error. The
+ * driver takes a short WRITE for a whole one (7.3), and requeues or loops on
+ * it before.
+ */
+static void io_commit(struct queue *q, struct io *io, int res)
+{
+	const bool has_data = io->op == UBLK_IO_OP_READ || io->op == UBLK_IO_OP_WRITE;
+
+	assert(io->state == IO_SERVED);
+	if (res > 0 && !has_data)
+		res = 0;
+	if (res >= 0 && has_data && (uint32_t)res != io->len)
+		res = -EIO;
+	io->state = IO_FETCHED;
+	__atomic_store_n(&q->served, q->served + 1, __ATOMIC_RELAXED);
+	io_command(q, io, q->cmd_commit, res);
+}
+
+/* May the backend see this request? 0 or -errno. Without overflow for any iod. */
+static int io_check(const struct dev *dev, const struct io *io)
+{
+	uint32_t longest;
+
+	switch (io->op) {
+	case UBLK_IO_OP_READ:
+	case UBLK_IO_OP_WRITE:
+		longest = dev->max_io;
+		break;
+	case UBLK_IO_OP_DISCARD:
+		longest = dev->max_discard;
+		break;
+	case UBLK_IO_OP_WRITE_ZEROES:
+		longest = dev->max_write_zeroes;
+		break;
+	case UBLK_IO_OP_FLUSH:
+		return 0;
+	default:
+		return -EOPNOTSUPP;
+	}
+	if (!longest)
+		return -EOPNOTSUPP;
+	if (dev->read_only && io->op != UBLK_IO_OP_READ)
+		return -EIO;
+	if (io->off > dev->size || io->len > dev->size - io->off)
+		return -EIO;
+	if (!io->len || io->len > longest || (io->off | io->len) & (dev->block_size - 1))
+		return -EIO;
+	return 0;
+}
+
+/*
+ * Read the descriptor, once, into the tag's slot. A sector number or count
+ * whose bytes do not fit becomes one that io_check() refuses.
+ */
+static void io_read_iod(const struct queue *q, struct io *io)
+{
+	const struct ublksrv_io_desc iod = q->iods[io->tag];
+
+	io->op = iod.op_flags & 0xff;
+	io->flags = iod.op_flags & ~0xffU;
+	io->off = iod.start_sector > UINT64_MAX >> SECTOR_SHIFT ?
+		  UINT64_MAX : iod.start_sector << SECTOR_SHIFT;
+	io->len = iod.nr_sectors > UINT32_MAX >> SECTOR_SHIFT ?
+		  UINT32_MAX : iod.nr_sectors << SECTOR_SHIFT;
+	if (io->op == UBLK_IO_OP_FLUSH)
+		io->len = 0;
+}
+
+static void *io_default_buf(const struct queue *q, const struct io *io)
+{
+	if (q->dev->data_path == DATA_DIRECT)
+		return q->s->sink;
+	return q->bufs + (size_t)io->tag * q->dev->max_io;
+}
+
+/* Hand a request to the backend. Returns what queue() says, or -errno. */
+static int io_start(struct queue *q, struct io *io)
+{
+	int ret;
+
+	io_read_iod(q, io);
+	io->buf = io_default_buf(q, io);
+	ret = io_check(q->dev, io);
+	return ret ? ret : q->be->queue(q, io);
+}
+
+static void io_finish(struct queue *q, struct io *io, int res)
+{
+	if (res == IO_QUEUED)
+		return;
+	io_commit(q, io, res);
+}
+
+/* The driver has something for a tag: the states at the head of this file. */
+static void io_event(struct queue *q, struct io *io, int res)
+{
+	switch (res) {
+	case UBLK_IO_RES_OK:
+		if (io->state == IO_GET_DATA) {
+			/* fell short if memory ran out: the descriptor says so */
+			bool whole = q->iods[io->tag].nr_sectors == io->len >> SECTOR_SHIFT;
+
+			io->state = IO_SERVED;
+			io_commit(q, io, whole ? io->res : -EIO);
+			return;
+		}
+		io->state = IO_SERVED;
+		io_finish(q, io, io_start(q, io));
+		return;
+	case UBLK_IO_RES_NEED_GET_DATA:
+		/*
+		 * A WRITE of a DATA_DIRECT backend, which answers at once. An
+		 * error cannot be committed before the data has been taken:
+		 * it goes into the sink. Comes again if nothing could be copied.
+		 */
+		io->res = io_start(q, io);
+		if (io->res < 0)
+			io->buf = q->s->sink;
+		io->state = IO_GET_DATA;
+		io_command(q, io, q->cmd_get_data, -1);
+		return;
+	case UBLK_IO_RES_ABORT:
+		io->state = IO_GONE;
+		q->live--;
+		return;
+	default:
+		queue_die(q, "tag %u in state %u: unexpected result %d", io->tag, io->state, res);
+	}
+}
+
+static void queue_poll(struct queue *q, int fd, enum kind kind)
+{
+	struct io_uring_sqe *sqe = queue_sqe(q);
+
+	sqe->opcode = IORING_OP_POLL_ADD;
+	sqe->fd = fd;
+	sqe->poll32_events = POLLIN;
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	sqe->poll32_events = (uint32_t)POLLIN << 16;	/* the ABI swaps its halves */
+#endif
+	sqe->user_data = user_data_pack(kind, 0);
+}
+
+/* Queue 0: wake up when the control ring has an answer. */
+static void queue_watch_ctrl(struct queue *q)
+{
+	if (q->watch_ctrl)
+		return;
+	q->watch_ctrl = true;
+	queue_poll(q, q->s->ctrl.ring.fd, KIND_CTRL);
+}
+
+static void queue_signal(struct queue *q)
+{
+	struct signalfd_siginfo si;
+
+	while (read(q->s->signal_fd, &si, sizeof(si)) == sizeof(si))
+		q->s->signals++;
+	queue_poll(q, q->s->signal_fd, KIND_SIGNAL);
+}
+
+static void queue_dispatch(struct queue *q, const struct io_uring_cqe *cqe)
+{
+	struct io *io = &q->ios[cqe->user_data >> 8];
+
+	switch ((enum kind)(cqe->user_data & 0xff)) {
+	case KIND_IO:
+		io_event(q, io, cqe->res);
+		return;
+	case KIND_BACKEND:
+		io_finish(q, io, q->be->complete(q, io, cqe->res));
+		return;
+	case KIND_CTRL:
+		q->watch_ctrl = false;	/* ctrl_wait() looks itself */
+		return;
+	case KIND_SIGNAL:
+		queue_signal(q);
+		return;
+	}
+}
+
+/*
+ * One turn of the loop: hand over what was prepared, sleep until something is
+ * there, deal with all of it. Returns 0, or -ETIME after timeout_ms.
+ */
+static int queue_turn(struct queue *q, int timeout_ms)
+{
+	struct io_uring_cqe cqe;
+	int ret = uring_enter(&q->ring, 1, timeout_ms);
+
+	while (uring_next_cqe(&q->ring, &cqe))
+		queue_dispatch(q, &cqe);
+	if (ret >= 0 || ret == -EINTR || ret == -EAGAIN || ret == -EBUSY)
+		return 0;
+	if (ret != -ETIME)
+		queue_die(q, "io_uring_enter: %s", strerror(-ret));
+	return ret;
+}
+
+static void queue_loop(struct queue *q)
+{
+	while (q->live)
+		queue_turn(q, -1);
+}
+
+/* The stride and size of the descriptor arrays: ublk_ch_mmap() demands them. */
+static size_t iods_size(unsigned depth)
+{
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	return (depth * sizeof(struct ublksrv_io_desc) + page - 1) / page * page;
+}
+
+static int queue_map(struct queue *q)
+{
+	const off_t stride = (off_t)iods_size(UBLK_MAX_QUEUE_DEPTH);
+	void *p;
+
+	q->ios = calloc(q->depth, sizeof(*q->ios));
+	if (!q->ios)
+		return -ENOMEM;
+	p = mmap(NULL, iods_size(q->depth), PROT_READ, MAP_SHARED | MAP_POPULATE,
+		 q->s->char_fd, q->q_id * stride);
+	if (p == MAP_FAILED)
+		return -errno;
+	q->iods = p;
+	q->iods_len = iods_size(q->depth);
+	if (q->dev->data_path == DATA_COPY) {
+		p = mmap(NULL, (size_t)q->depth * q->dev->max_io, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (p == MAP_FAILED)
+			return -errno;
+		q->bufs = p;
+	}
+	return 0;
+}
+
+static void queue_fetch_all(struct queue *q)
+{
+	for (unsigned tag = 0; tag < q->depth; tag++) {
+		struct io *io = &q->ios[tag];
+
+		io->tag = (uint16_t)tag;
+		io->state = IO_FETCHED;
+		io->buf = io_default_buf(q, io);
+		io_command(q, io, q->cmd_fetch, -1);
+	}
+	q->live = q->depth;
+}
+
+/*
+ * Everything a queue needs, up to its FETCH commands with the kernel. Runs in
+ * the thread that will run the loop. Returns 0 or -errno; queue_end() undoes it.
+ */
+static int queue_start(struct queue *q)
+{
+	int ret;
+
+	if (q->s->o->cpu_affinity && CPU_COUNT(&q->cpus) &&
+	    sched_setaffinity(0, sizeof(q->cpus), &q->cpus))
+		debug("queue %u: its CPUs are offline, left where it is", q->q_id);
+	ret = uring_init(&q->ring, q->depth + QUEUE_SPARE_SQES,
+			 IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN |
+			 IORING_SETUP_DEFER_TASKRUN);
+	if (!ret)
+		ret = uring_register(&q->ring, IORING_REGISTER_FILES, &q->s->char_fd, 1);
+	if (!ret)
+		ret = queue_map(q);
+	if (ret)
+		return ret;
+	queue_fetch_all(q);
+	ret = uring_enter(&q->ring, 0, -1);
+	return ret < 0 ? ret : 0;
+}
+
+/* Drop every reference of this queue on /dev/ublkcN: DEL_DEV waits for them. */
+static void queue_end(struct queue *q)
+{
+	if (q->ring.fd >= 0)
+		(void)uring_register(&q->ring, IORING_UNREGISTER_FILES, NULL, 0);
+	uring_exit(&q->ring);
+	if (q->iods)
+		munmap((void *)q->iods, q->iods_len);
+	if (q->bufs)
+		munmap(q->bufs, (size_t)q->depth * q->dev->max_io);
+	free(q->ios);
+	q->iods = NULL;
+	q->bufs = NULL;
+	q->ios = NULL;
+}
+
+static void *queue_thread(void *arg)
+{
+	struct queue *q = arg;
+
+	q->err = queue_start(q);
+	sem_post(&q->s->ready);
+	if (!q->err)
+		queue_loop(q);
+	queue_end(q);
+	return NULL;
+}
+
+/* ---- who uses a device ---- */
+
+/* Is this path /dev/ublkb<id>, or a partition of it, possibly with more words behind? */
+static bool is_node(const char *path, uint32_t id)
+{
+	char node[NODE_LEN];
+	int n = snprintf(node, sizeof(node), "/dev/ublkb%u", id);
+
+	if (strncmp(path, node, (size_t)n))
+		return false;
+	path += n;
+	if (*path == 'p' && isdigit((unsigned char)path[1]))
+		for (path++; isdigit((unsigned char)*path); path++)
+			;
+	return !*path || isspace((unsigned char)*path);
+}
+
+/* A mount of it or of a partition, as this mount namespace shows it. */
+static bool usage_mount(uint32_t id, char *text, size_t len)
+{
+	char *line = NULL, *source, *where = NULL;
+	size_t size = 0;
+	bool found = false;
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+
+	if (!f)
+		return false;
+	while (!found && getline(&line, &size, f) > 0) {
+		/* 36 35 98:0 / /mnt rw shared:1 - ext4 /dev/ublkb0 rw */
+		source = strstr(line, " - ");
+		source = source ? strchr(source + 3, ' ') : NULL;
+		if (!source || !is_node(source + 1, id))
+			continue;
+		where = line;
+		for (int i = 0; i < 4 && where; i++) {
+			where = strchr(where, ' ');
+			where += where ? 1 : 0;
+		}
+		if (!where)
+			continue;
+		snprintf(text, len, "mounted on %.*s", (int)strcspn(where, " "), where);
+		found = true;
+	}
+	free(line);
+	fclose(f);
+	return found;
+}
+
+static bool usage_swap(uint32_t id, char *text, size_t len)
+{
+	char *line = NULL;
+	size_t size = 0;
+	bool found = false;
+	FILE *f = fopen("/proc/swaps", "re");
+
+	if (!f)
+		return false;
+	while (!found && getline(&line, &size, f) > 0)
+		found = is_node(line, id);
+	free(line);
+	fclose(f);
+	if (found)
+		snprintf(text, len, "in use as swap");
+	return found;
+}
+
+/* The first name in a directory that does not begin with a dot. */
+static bool dir_first(const char *path, char *name, size_t len)
+{
+	DIR *d = opendir(path);
+	struct dirent *e;
+
+	if (!d)
+		return false;
+	while ((e = readdir(d)) && e->d_name[0] == '.')
+		;
+	if (e)
+		snprintf(name, len, "%.*s", (int)len - 1, e->d_name);
+	closedir(d);
+	return e;
+}
+
+/* A device-mapper or md device on top, of the whole or of a partition. */
+static bool usage_holder(uint32_t id, char *text, size_t len)
+{
+	char base[64], path[384], holder[64];
+	struct dirent *e;
+	bool found;
+	DIR *d;
+
+	snprintf(base, sizeof(base), "/sys/block/ublkb%u", id);
+	snprintf(path, sizeof(path), "%s/holders", base);
+	found = dir_first(path, holder, sizeof(holder));
+	d = found ? NULL : opendir(base);
+	while (d && !found && (e = readdir(d))) {
+		if (strncmp(e->d_name, "ublkb", 5))
+			continue;
+		snprintf(path, sizeof(path), "%s/%s/holders", base, e->d_name);
+		found = dir_first(path, holder, sizeof(holder));
+	}
+	if (d)
+		closedir(d);
+	if (found)
+		snprintf(text, len, "held by %s", holder);
+	return found;
+}
+
+static bool pid_has_open(const char *pid, uint32_t id)
+{
+	char path[320], target[NODE_LEN + 16];
+	bool found = false;
+	struct dirent *e;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%s/fd", pid);
+	d = opendir(path);
+	while (d && !found && (e = readdir(d))) {
+		ssize_t n;
+
+		snprintf(path, sizeof(path), "/proc/%s/fd/%s", pid, e->d_name);
+		n = readlink(path, target, sizeof(target) - 1);
+		if (n <= 0)
+			continue;
+		target[n] = 0;
+		found = is_node(target, id);
+	}
+	if (d)
+		closedir(d);
+	return found;
+}
+
+/* Not cmdline: reading that one waits for a process that faults on our device. */
+static void pid_name(const char *pid, char *name, size_t len)
+{
+	char path[320];
+	ssize_t n = -1;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%s/comm", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = read(fd, name, len - 1);
+		close(fd);
+	}
+	name[n > 0 ? n - 1 : 0] = 0;
+}
+
+static bool usage_process(uint32_t id, char *text, size_t len)
+{
+	struct dirent *e;
+	bool found = false;
+	char name[32];
+	DIR *d = opendir("/proc");
+
+	while (d && !found && (e = readdir(d))) {
+		if (!isdigit((unsigned char)e->d_name[0]) || !pid_has_open(e->d_name, id))
+			continue;
+		pid_name(e->d_name, name, sizeof(name));
+		snprintf(text, len, "opened by process %.20s (%s)", e->d_name, name);
+		found = true;
+	}
+	if (d)
+		closedir(d);
+	return found;
+}
+
+/*
+ * Is the device in use, and by what? Looks only into /proc and /sys, which
+ * never waits for the device itself: a server may ask about its own.
+ */
+static bool dev_in_use(uint32_t id, char *text, size_t len)
+{
+	return usage_mount(id, text, len) || usage_swap(id, text, len) ||
+	       usage_holder(id, text, len) || usage_process(id, text, len);
+}
+
+/* ---- stop and remove ---- */
+
+/*
+ * STOP_DEV, unless somebody uses the device: the kernel itself says so where
+ * it can (7.0), and before that a user who comes between look and stop loses.
+ * Returns 0, or -EBUSY with text filled in, or another -errno.
+ */
+static int dev_stop(struct ctrl *c, uint32_t id, bool force, char *text, size_t len)
+{
+	bool safe = !force && c->features & UBLK_F_SAFE_STOP_DEV;
+	int ret;
+
+	c->step = STEP_STOP;
+	if (!force && dev_in_use(id, text, len))
+		return -EBUSY;
+	ret = ctrl_simple(c, STEP_STOP, safe ? UBLK_CMD_TRY_STOP_DEV : UBLK_CMD_STOP_DEV, id, 0);
+	if (ret == -EBUSY)
+		snprintf(text, len, "opened by a process that /proc does not show");
+	return ret;
+}
+
+/*
+ * DEL_DEV of a device that has no server any more, or never had one: at once
+ * where the driver can (6.9), else it waits until nobody has it open.
+ */
+static int dev_del(struct ctrl *c, uint32_t id)
+{
+	int ret = ctrl_simple(c, STEP_DEL, UBLK_CMD_DEL_DEV_ASYNC, id, 0);
+
+	if (ret == -EOPNOTSUPP || ret == -EINVAL)
+		ret = ctrl_simple(c, STEP_DEL, UBLK_CMD_DEL_DEV, id, 0);
+	return ret == -ENODEV ? 0 : ret;
+}
+
+/* ---- the life of a device, from the server's side ---- */
+
+/* What the process in the background tells the one that waits for it. */
+struct report {
+	uint32_t id;
+	uint32_t usable;	/* 0: the device was added, clean up if I die; 1: ready */
+};
+
+static int report_send(int fd, uint32_t id, bool usable)
+{
+	const struct report r = { .id = id, .usable = usable };
+
+	return write(fd, &r, sizeof(r)) == sizeof(r) ? 0 : -EPIPE;
+}
+
+static void server_node(const struct server *s, char *node)
+{
+	snprintf(node, NODE_LEN, "/dev/ublkb%u", s->id);
+}
+
+/* Ask for features and find out which were granted. */
+static int server_add(struct server *s)
+{
+	const struct options *o = s->o;
+	struct ctrl *c = &s->ctrl;
+	struct ublksrv_ctrl_cmd cmd = {
+		.dev_id = (uint32_t)o->id,
+		.addr = (uintptr_t)&c->info,
+		.len = sizeof(c->info),
+	};
+	uint64_t want = s->dev.data_path == DATA_DIRECT ? UBLK_F_NEED_GET_DATA : 0;
+	int ret;
+
+	if (o->no_part_scan)
+		want |= c->features & UBLK_F_NO_AUTO_PART_SCAN;
+	s->cookie = cookie_make(s->be == &backend_mem ? 1 : 0);
+	c->info = (struct ublksrv_ctrl_dev_info){
+		.nr_hw_queues = (uint16_t)o->queues,
+		.queue_depth = (uint16_t)o->qdepth,
+		.max_io_buf_bytes = s->dev.max_io,
+		.dev_id = (uint32_t)o->id,
+		.ublksrv_pid = -1,
+		.flags = want,
+		.ublksrv_flags = s->cookie,
+	};
+	c->step = STEP_ADD;
+	ret = ctrl_send(c, UBLK_CMD_ADD_DEV, cmd);
+	if (ret)
+		return ret;
+
+	s->added = true;
+	s->id = c->info.dev_id;
+	/* 6.4 takes both encodings but has no GET_FEATURES to tell */
+	if (c->info.flags & UBLK_F_CMD_IOCTL_ENCODE)
+		c->enc = ENC_IOCTL;
+	debug("device %u added, features %#llx, asked for %#llx", s->id,
+	      (unsigned long long)c->info.flags, (unsigned long long)want);
+	c->step = STEP_FEATURE;
+	if ((c->info.flags & want) != want)
+		return -EOPNOTSUPP;
+	if (c->info.max_io_buf_bytes < s->dev.max_io)
+		s->dev.max_io = c->info.max_io_buf_bytes;
+	s->nr_queues = c->info.nr_hw_queues;
+	if (s->nr_queues < o->queues)
+		notice("/dev/ublkb%u: %u queues instead of %u, one for each CPU", s->id,
+		       s->nr_queues, (unsigned)o->queues);
+	return 0;
+}
+
+static uint8_t shift_of(uint32_t n)
+{
+	return (uint8_t)__builtin_ctz(n);
+}
+
+static int server_set_params(struct server *s)
+{
+	const struct dev *d = &s->dev;
+	struct ctrl *c = &s->ctrl;
+	struct ublksrv_ctrl_cmd cmd = {
+		.dev_id = s->id,
+		.addr = (uintptr_t)&c->params,
+		.len = sizeof(c->params),
+	};
+
+	c->params = (struct ublk_params){
+		.len = sizeof(c->params),
+		.types = UBLK_PARAM_TYPE_BASIC,
+		.basic = {
+			.attrs = (d->read_only ? UBLK_ATTR_READ_ONLY : 0) |
+				 (d->volatile_cache ? UBLK_ATTR_VOLATILE_CACHE : 0),
+			.logical_bs_shift = shift_of(d->block_size),
+			.physical_bs_shift = shift_of(d->physical_block_size),
+			.io_min_shift = shift_of(d->physical_block_size),
+			.io_opt_shift = shift_of(d->physical_block_size),
+			.max_sectors = d->max_io >> SECTOR_SHIFT,
+			.dev_sectors = d->size >> SECTOR_SHIFT,
+		},
+	};
+	if (d->max_discard || d->max_write_zeroes) {
+		c->params.types |= UBLK_PARAM_TYPE_DISCARD;
+		c->params.discard = (struct ublk_param_discard){
+			.discard_granularity = d->discard_granularity,
+			.max_discard_sectors = d->max_discard >> SECTOR_SHIFT,
+			.max_write_zeroes_sectors = d->max_write_zeroes >> SECTOR_SHIFT,
+			.max_discard_segments = 1,
+		};
+	}
+	c->step = STEP_PARAMS;
+	return ctrl_send(c, UBLK_CMD_SET_PARAMS, cmd);
+}
+
+/*
+ * Open /dev/ublkcN. One opener at a time: udev may hold it for a moment, and
+ * may be slow to make it.
+ */
+static int server_open_char(struct server *s)
+{
+	int64_t end = now_ms() + 2000;
+	char path[NODE_LEN];
+
+	s->ctrl.step = STEP_CHAR;
+	snprintf(path, sizeof(path), "/dev/ublkc%u", s->id);
+	for (;;) {
+		s->char_fd = open(path, O_RDWR | O_CLOEXEC);
+		if (s->char_fd >= 0)
+			return 0;
+		if ((errno != EBUSY && errno != ENOENT) || now_ms() > end)
+			return -errno;
+		nap_ms(2);
+	}
+}
+
+static int server_get_affinity(struct server *s, struct queue *q)
+{
+	struct ctrl *c = &s->ctrl;
+	struct ublksrv_ctrl_cmd cmd = {
+		.dev_id = s->id,
+		.queue_id = q->q_id,
+		.addr = (uintptr_t)c->cpus,
+		.len = sizeof(c->cpus),
+		.data = { q->q_id },
+	};
+	int ret;
+
+	c->step = STEP_AFFINITY;
+	ret = ctrl_send(c, UBLK_CMD_GET_QUEUE_AFFINITY, cmd);
+	if (ret < 0)
+		return ret;
+	CPU_ZERO(&q->cpus);
+	memcpy(&q->cpus, c->cpus,
+	       sizeof(q->cpus) < sizeof(c->cpus) ? sizeof(q->cpus) : sizeof(c->cpus));
+	return 0;
+}
+
+static int server_make_queues(struct server *s)
+{
+	const bool legacy = s->ctrl.enc == ENC_LEGACY;
+	const size_t size = sizeof(struct ublksrv_io_cmd);
+
+	s->queues = calloc(s->nr_queues, sizeof(*s->queues));
+	if (!s->queues)
+		return -ENOMEM;
+	for (unsigned i = 0; i < s->nr_queues; i++) {
+		struct queue *q = &s->queues[i];
+		enum encoding enc = legacy ? ENC_LEGACY : ENC_IOCTL;
+		int ret;
+
+		*q = (struct queue){
+			.ring = URING_NONE,
+			.s = s,
+			.dev = &s->dev,
+			.be = s->be,
+			.q_id = (uint16_t)i,
+			.depth = s->ctrl.info.queue_depth,
+			.cmd_fetch = cmd_encode(enc, UBLK_IO_FETCH_REQ, size),
+			.cmd_commit = cmd_encode(enc, UBLK_IO_COMMIT_AND_FETCH_REQ, size),
+			.cmd_get_data = cmd_encode(enc, UBLK_IO_NEED_GET_DATA, size),
+		};
+		ret = s->o->cpu_affinity ? server_get_affinity(s, q) : 0;
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/*
+ * Without CAP_SYS_ADMIN in effect while a queue's last tag is fetched, the
+ * driver does not scan for partitions: the only way before NO_AUTO_PART_SCAN
+ * (7.0). Kernel: ublk_mark_io_ready().
+ */
+static int set_admin(bool on)
+{
+	struct { uint32_t version; int pid; } hdr = { .version = 0x20080522 };
+	struct { uint32_t effective, permitted, inheritable; } caps[2];
+	const uint32_t admin = 1U << 21;	/* CAP_SYS_ADMIN */
+
+	if (syscall(SYS_capget, &hdr, caps))
+		return -errno;
+	caps[0].effective = on ? caps[0].effective | admin : caps[0].effective & ~admin;
+	return syscall(SYS_capset, &hdr, caps) ? -errno : 0;
+}
+
+/* Queue 0 in this thread, the others in theirs, all fetched when it returns 0. */
+static int server_start_queues(struct server *s)
+{
+	bool hide = s->o->no_part_scan && !(s->ctrl.features & UBLK_F_NO_AUTO_PART_SCAN);
+	int ret = server_make_queues(s);
+
+	if (ret)
+		return ret;
+	s->ctrl.step = STEP_QUEUE;
+	for (unsigned i = 1; i < s->nr_queues && !ret; i++) {
+		ret = -pthread_create(&s->queues[i].thread, NULL, queue_thread, &s->queues[i]);
+		s->nr_threads += !ret;
+	}
+	if (!ret && hide)
+		ret = set_admin(false);
+	if (!ret)
+		ret = queue_start(&s->queues[0]);
+	if (hide)
+		(void)set_admin(true);	/* it is ours to raise again */
+	if (!ret) {
+		queue_poll(&s->queues[0], s->signal_fd, KIND_SIGNAL);
+		s->ctrl.serving = &s->queues[0];
+	}
+	/* whatever happened: none of them fetches once this has returned */
+	for (unsigned i = 1; i <= s->nr_threads; i++) {
+		while (sem_wait(&s->ready))
+			;	/* EINTR */
+	}
+	for (unsigned i = 1; i <= s->nr_threads && !ret; i++)
+		ret = s->queues[i].err;
+	return ret;
+}
+
+/* One operation on /dev/ublkbN by a kernel worker, while this thread serves it. */
+static int server_node_op(struct server *s, uint8_t opcode, int fd, uint64_t addr, uint32_t len)
+{
+	struct io_uring_sqe *sqe = ctrl_sqe(&s->ctrl, opcode, fd);
+
+	sqe->flags = IOSQE_ASYNC;
+	sqe->addr = addr;
+	sqe->len = len;
+	if (opcode == IORING_OP_OPENAT)
+		sqe->open_flags = O_RDONLY | O_CLOEXEC;
+	return ctrl_wait(&s->ctrl, CTRL_TIMEOUT_MS);
+}
+
+/*
+ * Usable means: it opens, and it reads. Asked before anybody is told its name.
+ * All three operations may wait for requests that we are to serve; the close
+ * as well, as it writes back what others left dirty.
+ */
+static int server_try_node(struct server *s)
+{
+	struct ctrl *c = &s->ctrl;
+	int fd, ret;
+
+	c->step = STEP_NODE;
+	server_node(s, c->page);
+	fd = server_node_op(s, IORING_OP_OPENAT, AT_FDCWD, (uintptr_t)c->page, 0);
+	if (fd < 0)
+		return fd;
+	ret = server_node_op(s, IORING_OP_READ, fd, (uintptr_t)c->page, s->dev.block_size);
+	if (ret >= 0)
+		ret = (uint32_t)ret == s->dev.block_size ? 0 : -EIO;
+	(void)server_node_op(s, IORING_OP_CLOSE, fd, 0, 0);
+	return ret;
+}
+
+/*
+ * The whole way up. Returns 0, or -errno with ctrl.step set and much for
+ * server_down() to undo. report_fd: who is to know the number, or -1.
+ */
+static int server_up(struct server *s, int report_fd)
+{
+	struct ctrl *c = &s->ctrl;
+	int ret;
+
+	c->step = STEP_BACKEND;
+	ret = s->be->open(&s->dev, s->o, &s->why);
+	if (ret)
+		return ret;
+	/* a page is enough: what does not fit is as unwanted as what does */
+	s->sink = mmap(NULL, s->dev.max_io, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (s->sink == MAP_FAILED) {
+		s->sink = NULL;
+		return -errno;
+	}
+	ret = ctrl_open(c, !s->o->no_modprobe);
+	if (!ret)
+		ret = server_add(s);
+	if (s->added && report_fd >= 0)
+		(void)report_send(report_fd, s->id, false);
+	if (!ret)
+		ret = server_set_params(s);
+	if (!ret)
+		ret = server_open_char(s);
+	if (!ret)
+		ret = server_start_queues(s);
+	if (!ret)
+		ret = ctrl_simple(c, STEP_START, UBLK_CMD_START_DEV, s->id, (uint64_t)getpid());
+	s->started = !ret;
+	return ret ? ret : server_try_node(s);
+}
+
+/* Let the tags go: they end by STOP_DEV, whoever sent it. */
+static int server_drain(struct server *s)
+{
+	struct ctrl *c = &s->ctrl;
+	int ret = 0;
+
+	if (s->queues && c->serving) {
+		int64_t end = now_ms() + CTRL_TIMEOUT_MS;
+
+		if (s->queues[0].live) {
+			c->patient = true;
+			ret = ctrl_simple(c, STEP_STOP, UBLK_CMD_STOP_DEV, s->id, 0);
+		}
+		while (!ret && s->queues[0].live && now_ms() < end)
+			queue_turn(&s->queues[0], (int)(end - now_ms()));
+		if (!ret && s->queues[0].live)
+			ret = -ETIME;
+		c->serving = NULL;
+	} else if (s->nr_threads) {
+		/* queue 0 never came up; the threads' tags still have to go */
+		ret = ctrl_simple(c, STEP_STOP, UBLK_CMD_STOP_DEV, s->id, 0);
+	}
+	return ret;
+}
+
+/*
+ * The whole way down, from wherever server_up() got to. The order is the
+ * driver's: tags gone, then DEL_DEV marked while the character device is still
+ * ours, so that it cannot hit a successor under the same number, then every
+ * reference dropped, in whatever form, then the number is free.
+ */
+static int server_down(struct server *s)
+{
+	struct ctrl *c = &s->ctrl;
+	bool marked = false;
+	int ret = 0;
+
+	if (s->added) {
+		ret = server_drain(s);
+		if (ret == -ENODEV)
+			ret = 0;
+		marked = !ret && ctrl_simple(c, STEP_DEL, UBLK_CMD_DEL_DEV_ASYNC, s->id, 0) == 0;
+	}
+	if (!ret)	/* else they may be stuck: leave them to the end of the process */
+		for (unsigned i = 1; i <= s->nr_threads; i++)
+			pthread_join(s->queues[i].thread, NULL);
+	if (s->queues)
+		queue_end(&s->queues[0]);
+	if (s->char_fd >= 0)
+		close(s->char_fd);
+	if (s->added && !ret && !marked && !ctrl_is_gone(c, s->id, s->cookie))
+		ret = ctrl_simple(c, STEP_DEL, UBLK_CMD_DEL_DEV, s->id, 0);
+	if (ret == -ENODEV)
+		ret = 0;
+	if (s->added && !ret)
+		ret = ctrl_wait_gone(c, s->id, s->cookie, marked ? 2000 : CTRL_TIMEOUT_MS);
+	if (ret == -ETIME && marked)
+		ret = 0;	/* still open somewhere: it goes with the last close */
+	if (s->dev.priv)
+		s->be->close(&s->dev);
+	ctrl_close(c);
+	free(s->queues);
+	return ret;
+}
+
+/* Serve until the device is stopped: by a signal to us, or by anybody else. */
+static void server_run(struct server *s)
+{
+	struct queue *q = &s->queues[0];
+	unsigned seen = 0;
+	char text[160];
+
+	while (q->live) {
+		int ret;
+
+		if (s->signals == seen) {
+			queue_turn(q, -1);
+			continue;
+		}
+		seen = s->signals;
+		s->ctrl.patient = true;
+		ret = dev_stop(&s->ctrl, s->id, seen > 1, text, sizeof(text));
+		if (ret == -EBUSY)
+			notice("/dev/ublkb%u is %s: still serving; a second signal stops it all the same",
+			       s->id, text);
+		else if (ret != -ETIME)
+			return;		/* stopped, or server_down() will say why not */
+	}
+}
+
+/* ---- numbers and sizes ---- */
+
+/* Decimal digits and nothing else. Returns where they end, or NULL. */
+static const char *parse_digits(const char *s, uint64_t *value)
+{
+	uint64_t v = 0;
+
+	if (*s < '0' || *s > '9')
+		return NULL;
+	for (; *s >= '0' && *s <= '9'; s++)
+		if (__builtin_mul_overflow(v, 10, &v) ||
+		    __builtin_add_overflow(v, (uint64_t)(*s - '0'), &v))
+			return NULL;
+	*value = v;
+	return s;
+}
+
+static bool parse_number(const char *s, uint64_t *value)
+{
+	const char *end = parse_digits(s, value);
+
+	return end && !*end;
+}
+
+/*
+ * A size in bytes: digits and K, M, G, T, P (or KiB, MiB...: powers of 1024)
+ * or KB, MB... (powers of 1000), in either case.
+ */
+static bool parse_size(const char *s, uint64_t *value)
+{
+	static const char units[] = "KMGTP";
+	uint64_t unit = 1024, v;
+	const char *u;
+
+	s = parse_digits(s, &v);
+	if (!s)
+		return false;
+	*value = v;
+	if (!*s)
+		return true;
+	u = strchr(units, toupper((unsigned char)*s));
+	if (!u)
+		return false;
+	s++;
+	if (!strcasecmp(s, "b"))
+		unit = 1000;
+	else if (*s && strcasecmp(s, "ib"))
+		return false;
+	for (; u >= units; u--)
+		if (__builtin_mul_overflow(v, unit, &v))
+			return false;
+	*value = v;
+	return true;
+}
+
+/* For people: 1G, 1.5M, 512B. Rounded down, so never more than there is. */
+static void size_text(uint64_t n, char *text, size_t len)
+{
+	static const char units[] = "BKMGTPE";
+	unsigned u = 0;
+	uint64_t rest = 0;
+
+	while (n >= 1024) {
+		rest = n % 1024;
+		n /= 1024;
+		u++;
+	}
+	if (rest * 10 / 1024)
+		snprintf(text, len, "%u.%u%c", (unsigned)n, (unsigned)(rest * 10 / 1024), units[u]);
+	else
+		snprintf(text, len, "%u%c", (unsigned)n, units[u]);
+}
+
+/* "0", "ublkb0", "/dev/ublkb0", "/dev/ublkc0" */
+static bool parse_dev(const char *s, uint32_t *id)
+{
+	uint64_t n;
+
+	if (!strncmp(s, "/dev/", 5))
+		s += 5;
+	if (!strncmp(s, "ublkb", 5) || !strncmp(s, "ublkc", 5))
+		s += 5;
+	if (!parse_number(s, &n) || n >= UBLK_MAX_UBLKS)
+		return false;
+	*id = (uint32_t)n;
+	return true;
+}
+
+/* ---- the command line: tables that are both parser and help ---- */
+
+enum { V_MEM = 1, V_LIST = 2, V_STOP = 4, V_HELP = 8 };
+
+enum opt_type { OPT_FLAG, OPT_NUMBER, OPT_SIZE };
+
+static const struct option_def {
+	const char *name;
+	char letter;
+	enum opt_type type;
+	const char *arg;
+	size_t where;			/* in struct options */
+	uint64_t min, max;
+	unsigned verbs;
+	const char *help;
+} option_defs[] = {
+#define FIELD(f) offsetof(struct options, f)
+	{ "size", 0, OPT_SIZE, "SIZE", FIELD(size), 512, 1ULL << 62, V_MEM,
+	  "the same as the operand: K, M, G, T, P are powers of 1024, KB, MB... of 1000" },
+	{ "id", 0, OPT_NUMBER, "N", FIELD(id), 0, UBLK_MAX_UBLKS - 1, V_MEM,
+	  "device number; default: the lowest free one" },
+	{ "queues", 0, OPT_NUMBER, "N", FIELD(queues), 1, UBLK_MAX_NR_QUEUES, V_MEM,
+	  "hardware queues, each with a ring and a thread; default: 1" },
+	{ "qdepth", 0, OPT_NUMBER, "N", FIELD(qdepth), 1, UBLK_MAX_QUEUE_DEPTH, V_MEM,
+	  "requests in flight in a queue; default: 128" },
+	{ "cpu-affinity", 0, OPT_FLAG, NULL, FIELD(cpu_affinity), 0, 0, V_MEM,
+	  "pin each queue's thread to the CPUs whose requests the queue takes" },
+	{ "block-size", 0, OPT_SIZE, "N", FIELD(block_size), 512, 4096, V_MEM,
+	  "logical block size, a power of two; default: 512" },
+	{ "max-io", 0, OPT_SIZE, "SIZE", FIELD(max_io), 4096, 32 << 20, V_MEM,
+	  "largest request; default: 1M" },
+	{ "read-only", 'r', OPT_FLAG, NULL, FIELD(read_only), 0, 0, V_MEM,
+	  "the block layer refuses writes" },
+	{ "no-part-scan", 0, OPT_FLAG, NULL, FIELD(no_part_scan), 0, 0, V_MEM,
+	  "do not look for partitions" },
+	{ "no-modprobe", 0, OPT_FLAG, NULL, FIELD(no_modprobe), 0, 0, V_MEM,
+	  "do not load the driver" },
+	{ "prealloc", 0, OPT_FLAG, NULL, FIELD(prealloc), 0, 0, V_MEM,
+	  "take all memory at once and keep it; default: as it is written, back on discard" },
+	{ "huge", 0, OPT_FLAG, NULL, FIELD(huge), 0, 0, V_MEM,
+	  "ask for transparent huge pages" },
+	{ "daemon", 'd', OPT_FLAG, NULL, FIELD(daemon), 0, 0, V_MEM,
+	  "print the node and return; the server stays in the background" },
+	{ "all", 0, OPT_FLAG, NULL, FIELD(all), 0, 0, V_STOP,
+	  "every device that ublk or another server made" },
+	{ "force", 0, OPT_FLAG, NULL, FIELD(force), 0, 0, V_STOP,
+	  "even if it is in use; dirty pages are still written" },
+	{ "wait", 0, OPT_NUMBER, "SECONDS", FIELD(wait), 0, 86400, V_STOP,
+	  "wait for it to become free; default: 0" },
+	{ "quiet", 'q', OPT_FLAG, NULL, FIELD(quiet), 0, 0, V_MEM | V_STOP | V_LIST,
+	  "errors only" },
+	{ "verbose", 'v', OPT_FLAG, NULL, FIELD(verbose), 0, 0, V_MEM | V_STOP | V_LIST,
+	  "say what is done" },
+	{ "help", 'h', OPT_FLAG, NULL, FIELD(help), 0, 0, V_MEM | V_STOP | V_LIST | V_HELP,
+	  "this page" },
+#undef FIELD
+};
+
+struct args {
+	struct options o;
+	char **operands;		/* of argv, in order */
+	int nr;
+	uint64_t given;			/* bit i: option_defs[i] was there */
+};
+_Static_assert(ARRAY_SIZE(option_defs) <= 64, "args.given");
+
+struct verb {
+	const char *name;
+	unsigned bit;
+	const char *operands;		/* for the usage line */
+	int min, max;			/* how many */
+	int (*run)(const struct args *a);	/* returns the exit status */
+	const char *help;
+};
+
+static const struct option_def *option_find(const char *name, size_t len)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(option_defs); i++)
+		if (strlen(option_defs[i].name) == len && !strncmp(option_defs[i].name, name, len))
+			return &option_defs[i];
+	return NULL;
+}
+
+static const struct option_def *option_find_letter(char c)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(option_defs); i++)
+		if (c && option_defs[i].letter == c)
+			return &option_defs[i];
+	return NULL;
+}
+
+/* One line, status 2. */
+__attribute__((format(printf, 2, 3)))
+static int usage_error(const struct verb *v, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (v)
+		say("ublk: %s: %s; see \"ublk help %s\"", v->name, text, v->name);
+	else
+		say("ublk: %s; see \"ublk help\"", text);
+	return EXIT_USAGE;
+}
+
+/* A value into its place. word is what the user wrote, for the message. */
+static int option_store(const struct verb *v, struct args *a, const struct option_def *d,
+			const char *word, const char *value)
+{
+	void *where = (char *)&a->o + d->where;
+	const uint64_t bit = 1ULL << (d - option_defs);
+	uint64_t n = 0;
+	bool ok;
+
+	if (a->given & bit)
+		return usage_error(v, "%s: --%s is given twice", word, d->name);
+	a->given |= bit;
+	if (d->type == OPT_FLAG) {
+		*(bool *)where = true;
+		return 0;
+	}
+	ok = d->type == OPT_SIZE ? parse_size(value, &n) : parse_number(value, &n);
+	if (!ok || n < d->min || n > d->max)
+		return usage_error(v, "%s: \"%s\" is not a %s from %llu to %llu", word, value,
+				   d->type == OPT_SIZE ? "size" : "number",
+				   (unsigned long long)d->min, (unsigned long long)d->max);
+	*(uint64_t *)where = n;
+	return 0;
+}
+
+/* --name, --name=value, --name value. *i moves on if the next word is the value. */
+static int option_long(const struct verb *v, struct args *a, int argc, char **argv, int *i)
+{
+	const char *word = argv[*i], *name = word + 2;
+	size_t len = strcspn(name, "=");
+	const char *value = name[len] ? name + len + 1 : NULL;
+	const struct option_def *d = option_find(name, len);
+
+	if (!d || !(d->verbs & v->bit))
+		return usage_error(v, "%s: no such option", word);
+	if (d->type == OPT_FLAG) {
+		if (value)
+			return usage_error(v, "%s: --%s takes no value", word, d->name);
+	} else if (!value) {
+		if (*i + 1 >= argc)
+			return usage_error(v, "%s: the value is missing: --%s=%s", word, d->name, d->arg);
+		value = argv[++*i];
+	}
+	return option_store(v, a, d, word, value);
+}
+
+/* -d, -dq: only flags have letters */
+static int option_letters(const struct verb *v, struct args *a, const char *word)
+{
+	for (const char *c = word + 1; *c; c++) {
+		const struct option_def *d = option_find_letter(*c);
+		int ret;
+
+		if (!d || !(d->verbs & v->bit))
+			return usage_error(v, "%s: no such option", word);
+		ret = option_store(v, a, d, word, NULL);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/* Fill *a from the words behind the verb. Returns 0 or EXIT_USAGE, having said why. */
+static int args_parse(const struct verb *v, struct args *a, int argc, char **argv)
+{
+	int ret = 0;
+
+	*a = (struct args){
+		.o = { .id = ID_ANY, .queues = 1, .qdepth = 128, .max_io = 1 << 20 },
+		.operands = argv,
+	};
+	for (int i = 0; i < argc && !ret; i++) {
+		if (!strncmp(argv[i], "--", 2) && argv[i][2])
+			ret = option_long(v, a, argc, argv, &i);
+		else if (argv[i][0] == '-' && argv[i][1])
+			ret = option_letters(v, a, argv[i]);
+		else if (a->nr == v->max)
+			ret = usage_error(v, "%s: one argument too many", argv[i]);
+		else
+			a->operands[a->nr++] = argv[i];
+		if (a->o.help)
+			return 0;
+	}
+	quiet = a->o.quiet;
+	verbose = a->o.verbose;
+	return ret;
+}
+
+/* ---- verbs: mem ---- */
+
+static void server_banner(const struct server *s)
+{
+	char size[32];
+
+	size_text(s->dev.size, size, sizeof(size));
+	notice("/dev/ublkb%u: %s, %s, %u queue%s of %u; Ctrl-C or \"ublk stop %u\" ends it", s->id,
+	       s->be->name, size, s->nr_queues, s->nr_queues > 1 ? "s" : "",
+	       s->ctrl.info.queue_depth, s->id);
+}
+
+static int print_node(uint32_t id)
+{
+	char line[NODE_LEN];
+	int n = snprintf(line, sizeof(line), "/dev/ublkb%u\n", id);
+
+	return write(STDOUT_FILENO, line, (size_t)n) == n ? 0 : -errno;
+}
+
+static void stdio_to_null(void)
+{
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int i = 0; i < 3; i++) {
+		if (fd >= 0)
+			dup2(fd, i);
+		else
+			close(i);
+	}
+	if (fd > 2)
+		close(fd);
+}
+
+/* Signals that stop a server; blocked before any thread is made. */
+static int signals_open(bool daemon)
+{
+	sigset_t set;
+	int fd;
+
+	signal(SIGPIPE, SIG_IGN);
+	if (daemon)
+		signal(SIGHUP, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	if (!daemon)
+		sigaddset(&set, SIGHUP);
+	if (sigprocmask(SIG_BLOCK, &set, NULL))
+		return -errno;
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd < 0 ? -errno : fd;
+}
+
+/* Tell whoever waits that the device is there: a process, or a person and a script. */
+static int server_announce(struct server *s, int report_fd)
+{
+	int ret;
+
+	if (report_fd < 0) {
+		ret = print_node(s->id);
+		if (!ret)
+			server_banner(s);
+		return ret;
+	}
+	stdio_to_null();
+	ret = report_send(report_fd, s->id, true);
+	close(report_fd);
+	return ret;
+}
+
+/*
+ * Make a device, serve it, remove it. report_fd: where the background process
+ * reports to, or -1 in the foreground.
+ */
+static int serve(const struct backend *be, const struct options *o, int report_fd)
+{
+	struct server *s = calloc(1, sizeof(*s));
+	enum step step;
+	char node[NODE_LEN];
+	int ret, down, status = 0;
+
+	if (!s)
+		return fail(be->name, STEP_BACKEND, ENOMEM, NULL);
+	s->be = be;
+	s->o = o;
+	s->ctrl = (struct ctrl)CTRL_NONE;
+	s->char_fd = -1;
+	sem_init(&s->ready, 0, 0);
+	s->signal_fd = signals_open(report_fd >= 0);
+	ret = s->signal_fd < 0 ? s->signal_fd : server_up(s, report_fd);
+	step = s->ctrl.step;
+	if (!ret) {
+		step = STEP_DAEMON;
+		ret = server_announce(s, report_fd);
+	}
+	if (s->added)
+		server_node(s, node);
+	if (ret)
+		status = fail(s->added ? node : be->name, step, ret, s->why);
+	else
+		server_run(s);
+	down = server_down(s);
+	if (down && !status)
+		status = fail(node, s->ctrl.step, down, NULL);
+	free(s);
+	return status;
+}
+
+/* The server died with a half-made device: nobody else will remove it. */
+static void orphan_remove(uint32_t id)
+{
+	struct ctrl c = CTRL_NONE;
+
+	if (!ctrl_open(&c, false) && !ctrl_get_info(&c, id))
+		(void)dev_del(&c, id);
+	ctrl_close(&c);
+}
+
+/*
+ * Wait until the process in the background has made the device, and be the
+ * one that the shell sees: node on stdout, status. A pipe, because its end is
+ * also the child's end, however that came about.
+ */
+static int daemon_wait(pid_t pid, int fd)
+{
+	struct report r = { .id = ID_ANY };
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int64_t end = now_ms() + 2 * CTRL_TIMEOUT_MS;
+	int wstatus = 0;
+
+	while (!r.usable) {
+		int n = poll(&p, 1, (int)(end - now_ms()));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			kill(pid, SIGKILL);
+		if (n <= 0 || read(fd, &r, sizeof(r)) != sizeof(r))
+			break;
+	}
+	if (r.usable) {
+		print_node(r.id);
+		return 0;
+	}
+	while (waitpid(pid, &wstatus, 0) < 0 && errno == EINTR)
+		;
+	if (WIFEXITED(wstatus) && WEXITSTATUS(wstatus))
+		return WEXITSTATUS(wstatus);	/* and it has said why */
+	if (r.id != ID_ANY)
+		orphan_remove(r.id);
+	say("ublk: the server ended during start, by signal %d: nothing was created",
+	    WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : 0);
+	return EXIT_FAILURE;
+}
+
+static int serve_in_background(const struct backend *be, const struct options *o)
+{
+	int fds[2];
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC))
+		return fail(be->name, STEP_DAEMON, errno, NULL);
+	pid = fork();
+	if (pid < 0)
+		return fail(be->name, STEP_DAEMON, errno, NULL);
+	if (pid > 0) {
+		close(fds[1]);
+		return daemon_wait(pid, fds[0]);
+	}
+	/* what the caller left open is not for us to keep open */
+	if (dup3(fds[1], 3, O_CLOEXEC) < 0 && fds[1] != 3)
+		_exit(EXIT_FAILURE);
+	(void)syscall(SYS_close_range, 4, ~0U, 0);
+	setsid();
+	umask(077);
+	if (chdir("/"))
+		_exit(EXIT_FAILURE);
+	_exit(serve(be, o, 3));
+}
+
+static int cmd_mem(const struct args *a)
+{
+	return a->o.daemon ? serve_in_background(&backend_mem, &a->o) : serve(&backend_mem, &a->o, -1);
+}
+
+/* ---- verbs: list, stop ---- */
+
+static const char *state_name(unsigned state)
+{
+	static const char *const names[] = { "dead", "live", "quiesced", "fail-io" };
+
+	return state < ARRAY_SIZE(names) ? names[state] : "unknown";
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+	const uint32_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+/* The numbers of all devices, sorted; the caller frees *ids. Returns how many. */
+static int dev_ids(uint32_t **ids)
+{
+	DIR *d = opendir("/sys/class/ublk-char");
+	struct dirent *e;
+	int nr = 0;
+
+	*ids = NULL;
+	while (d && (e = readdir(d))) {
+		uint32_t id, *more;
+
+		if (e->d_name[0] == '.' || !parse_dev(e->d_name, &id))
+			continue;
+		more = realloc(*ids, (size_t)(nr + 1) * sizeof(id));
+		if (!more)
+			break;
+		*ids = more;
+		more[nr++] = id;
+	}
+	if (d)
+		closedir(d);
+	if (nr)
+		qsort(*ids, (size_t)nr, sizeof(**ids), compare_ids);
+	return nr;
+}
+
+static int list_one(struct ctrl *c, uint32_t id)
+{
+	const struct ublksrv_ctrl_dev_info *i = &c->info;
+	char node[NODE_LEN], size[32] = "-", pid[16] = "-";
+	bool read_only;
+	int ret = ctrl_get_info(c, id);
+
+	if (ret)
+		return ret;
+	ret = ctrl_get_params(c, id);
+	if (ret == 0 && c->params.types & UBLK_PARAM_TYPE_BASIC)
+		size_text(c->params.basic.dev_sectors << SECTOR_SHIFT, size, sizeof(size));
+	read_only = ret == 0 && c->params.basic.attrs & UBLK_ATTR_READ_ONLY;
+	snprintf(node, sizeof(node), "/dev/ublkb%u", id);
+	if (i->state != UBLK_S_DEV_DEAD && i->ublksrv_pid > 0)
+		snprintf(pid, sizeof(pid), "%d", i->ublksrv_pid);
+	printf("%-14s %-5s %7s %-8s %7s %6u %5u %2u %s\n", node, cookie_type(i->ublksrv_flags), size,
+	       state_name(i->state), pid, i->nr_hw_queues, i->queue_depth, read_only, "-");
+	return 0;
+}
+
+static int cmd_list(const struct args *a)
+{
+	struct ctrl c = CTRL_NONE;
+	uint32_t *ids = NULL, id;
+	int ret, nr, status = 0;
+
+	for (int i = 0; i < a->nr; i++) {
+		if (!parse_dev(a->operands[i], &id))
+			return fail(a->operands[i], STEP_INFO, ENODEV, "not a ublk device");
+	}
+	ret = ctrl_open(&c, false);
+	if (ret) {
+		ctrl_close(&c);
+		return fail("list", c.step, ret, NULL);
+	}
+	printf("%-14s %-5s %7s %-8s %7s %6s %5s %2s %s\n", "NODE", "TYPE", "SIZE", "STATE", "PID",
+	       "QUEUES", "DEPTH", "RO", "BACKING");
+	nr = a->nr ? a->nr : dev_ids(&ids);
+	for (int i = 0; i < nr && !status; i++) {
+		id = ids ? ids[i] : 0;
+		if (a->nr)
+			(void)parse_dev(a->operands[i], &id);
+		ret = list_one(&c, id);
+		/* one that went while we looked is no error, unless asked for */
+		if (ret && (a->nr || ret != -ENODEV))
+			status = fail(a->nr ? a->operands[i] : "list", c.step, ret, NULL);
+	}
+	free(ids);
+	ctrl_close(&c);
+	return status;
+}
+
+static int pidfd_of(int pid)
+{
+	if (pid <= 0)
+		return -1;
+	return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+/*
+ * Stop one device and see it gone. Our own servers remove their device
+ * themselves once it is stopped; others exit and leave it, dead.
+ */
+static int stop_one(struct ctrl *c, uint32_t id, const struct options *o, char *text, size_t len)
+{
+	int64_t end = now_ms() + (int64_t)o->wait * 1000;
+	int64_t grace = now_ms() + 500;	/* for udev, which opens what it hears of */
+	uint64_t cookie;
+	int pidfd = -1;
+	int ret = ctrl_get_info(c, id);
+
+	if (ret)
+		return ret;
+	cookie = c->info.ublksrv_flags;
+	if (c->info.state != UBLK_S_DEV_DEAD) {
+		pidfd = pidfd_of(c->info.ublksrv_pid);
+		while ((ret = dev_stop(c, id, o->force, text, len)) == -EBUSY &&
+		       now_ms() < (end > grace ? end : grace))
+			nap_ms(10);
+	}
+	if (ret == 0 && pidfd >= 0) {
+		struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+		c->step = STEP_DEL;
+		if (poll(&p, 1, CTRL_TIMEOUT_MS) == 0)
+			ret = -ETIME;
+	}
+	if (pidfd >= 0)
+		close(pidfd);
+	if (ret == 0 && !ctrl_is_gone(c, id, cookie))
+		ret = dev_del(c, id);
+	if (ret == 0)
+		ret = ctrl_wait_gone(c, id, cookie, CTRL_TIMEOUT_MS);
+	return ret;
+}
+
+static int stop_and_tell(struct ctrl *c, uint32_t id, const struct options *o)
+{
+	char node[NODE_LEN], text[160] = "";
+	int ret = stop_one(c, id, o, text, sizeof(text));
+
+	snprintf(node, sizeof(node), "/dev/ublkb%u", id);
+	if (ret)
+		return fail(node, c->step, ret, text[0] && ret == -EBUSY ? text : NULL);
+	debug("%s: gone", node);
+	return 0;
+}
+
+static int cmd_stop(const struct args *a)
+{
+	struct ctrl c = CTRL_NONE;
+	uint32_t *ids = NULL, id;
+	int ret, nr, status = 0;
+
+	if (a->o.all == (a->nr > 0)) {
+		say("ublk: stop: name the devices, or say --all; see \"ublk help stop\"");
+		return EXIT_USAGE;
+	}
+	for (int i = 0; i < a->nr; i++) {
+		if (!parse_dev(a->operands[i], &id))
+			return fail(a->operands[i], STEP_STOP, ENODEV, "not a ublk device");
+	}
+	ret = ctrl_open(&c, false);
+	if (ret) {
+		ctrl_close(&c);
+		return fail("stop", c.step, ret, NULL);
+	}
+	nr = a->o.all ? dev_ids(&ids) : a->nr;
+	for (int i = 0; i < nr; i++) {
+		id = ids ? ids[i] : 0;
+		if (!a->o.all)
+			(void)parse_dev(a->operands[i], &id);
+		ret = stop_and_tell(&c, id, &a->o);
+		if (ret)
+			status = ret;
+	}
+	free(ids);
+	ctrl_close(&c);
+	return status;
+}
+
+/* ---- verbs: help ---- */
+
+static int cmd_help(const struct args *a);
+
+static const struct verb verbs[] = {
+	{ "mem", V_MEM, "SIZE", 0, 1, cmd_mem, "a RAM disk" },
+	{ "list", V_LIST, "[DEV...]", 0, INT32_MAX, cmd_list, "show devices" },
+	{ "stop", V_STOP, "DEV... | --all", 0, INT32_MAX, cmd_stop, "stop and remove devices" },
+	{ "help", V_HELP, "[VERB]", 0, 1, cmd_help, "this page, or a verb's" },
+};
+
+static const struct verb *verb_find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		if (!strcmp(verbs[i].name, name))
+			return &verbs[i];
+	return NULL;
+}
+
+static void help_all(void)
+{
+	puts("ublk " VERSION ": block devices in user space\n\nusage:");
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		printf("  ublk %-5s %-16s %s\n", verbs[i].name, verbs[i].operands, verbs[i].help);
+	puts("  ublk --version\n\n\"ublk help VERB\" or \"ublk VERB --help\" shows a verb's options.\n"
+	     "A device is named 0, ublkb0 or /dev/ublkb0.");
+}
+
+static int help_verb(const struct verb *v)
+{
+	char left[40];
+
+	printf("usage: ublk %s %s [options]\n\n%s\n\noptions:\n", v->name, v->operands, v->help);
+	for (size_t i = 0; i < ARRAY_SIZE(option_defs); i++) {
+		const struct option_def *d = &option_defs[i];
+
+		if (!(d->verbs & v->bit))
+			continue;
+		snprintf(left, sizeof(left), "%c%c%c --%s%s%s", d->letter ? '-' : ' ',
+			 d->letter ? d->letter : ' ', d->letter ? ',' : ' ', d->name,
+			 d->arg ? "=" : "", d->arg ? d->arg : "");
+		printf("  %-22s %s\n", left, d->help);
+	}
+	return 0;
+}
+
+static int cmd_help(const struct args *a)
+{
+	const struct verb *v = a->nr ? verb_find(a->operands[0]) : NULL;
+
+	if (a->nr && !v)
+		return usage_error(NULL, "help: %s: no such verb", a->operands[0]);
+	if (v)
+		return help_verb(v);
+	help_all();
+	return 0;
+}
+
+/* ---- the command ---- */
+
+/* 0, 1 and 2 are open, whatever the caller did: a device must not land there. */
+static void stdio_hold(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	while (fd >= 0 && fd <= 2);
+	if (fd > 2)
+		close(fd);
+}
+
+/* "mem SIZE" and "--size": one place for what the backends call size. */
+static int run_verb(const struct verb *v, int argc, char **argv)
+{
+	struct args a;
+	int ret = args_parse(v, &a, argc, argv);
+
+	if (ret)
+		return ret;
+	if (a.o.help)
+		return help_verb(v);
+	if (v->bit == V_MEM) {
+		if (a.nr)
+			ret = option_store(v, &a, option_find("size", 4), "SIZE", a.operands[0]);
+		else if (!a.o.size)
+			ret = usage_error(v, "SIZE is missing, as in \"ublk mem 1G\"");
+		if (!ret && a.o.block_size & (a.o.block_size - 1))
+			ret = usage_error(v, "--block-size=%u: not a power of two",
+					  (unsigned)a.o.block_size);
+		if (!ret && a.o.max_io % 4096)
+			ret = usage_error(v, "--max-io=%u: not a multiple of 4096", (unsigned)a.o.max_io);
+		if (ret)
+			return ret;
+	}
+	return v->run(&a);
+}
+
+int main(int argc, char **argv)
+{
+	const char *name = argc ? strrchr(argv[0], '/') : NULL;
+	const struct verb *v;
+
+	stdio_hold();
+	name = name ? name + 1 : argc ? argv[0] : "ublk";
+	if (!strncmp(name, "ublk-", 5)) {
+		v = verb_find(name + 5);
+		if (v)
+			return run_verb(v, argc - 1, argv + 1);
+	}
+	if (argc < 2)
+		return usage_error(NULL, "what is to be done?");
+	if (!strcmp(argv[1], "--version"))
+		return puts("ublk " VERSION) < 0;
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
+		return help_all(), 0;
+	v = verb_find(strcmp(argv[1], "del") ? argv[1] : "stop");
+	if (!v)
+		return usage_error(NULL, "%s: no such verb", argv[1]);
+	return run_verb(v, argc - 2, argv + 2);
+}

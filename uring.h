@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * uring: io_uring by its three system calls.
+ *
+ * The part of the io_uring ABI that this program uses, under the kernel's own
+ * names and numbers, so that it builds with any libc and without kernel
+ * headers, and a ring: mapped, filled, entered, reaped. It knows nothing about
+ * ublk, allocates nothing, prints nothing, and returns -errno.
+ *
+ * A ring belongs to the thread that made it; nothing here locks.
+ */
+#ifndef URING_H
+#define URING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+/* ---- ABI: include/uapi/linux/io_uring.h ---- */
+
+struct io_uring_sqe {
+	uint8_t opcode;
+	uint8_t flags;			/* IOSQE_* */
+	uint16_t ioprio;
+	int32_t fd;
+	union {
+		uint64_t off;
+		uint32_t cmd_op;	/* IORING_OP_URING_CMD */
+	};
+	uint64_t addr;
+	uint32_t len;
+	union {
+		uint32_t rw_flags;
+		uint32_t fsync_flags;
+		uint32_t poll32_events;
+		uint32_t open_flags;
+	};
+	uint64_t user_data;		/* comes back in the CQE */
+	uint16_t buf_index;
+	uint16_t personality;
+	uint32_t file_index;
+	uint8_t cmd[16];		/* 80 bytes long on a ring of 128-byte SQEs */
+};
+_Static_assert(sizeof(struct io_uring_sqe) == 64, "io_uring ABI");
+_Static_assert(offsetof(struct io_uring_sqe, user_data) == 32, "io_uring ABI");
+_Static_assert(offsetof(struct io_uring_sqe, cmd) == 48, "io_uring ABI");
+
+struct io_uring_cqe {
+	uint64_t user_data;
+	int32_t res;
+	uint32_t flags;
+};
+_Static_assert(sizeof(struct io_uring_cqe) == 16, "io_uring ABI");
+
+struct io_sqring_offsets {
+	uint32_t head, tail, ring_mask, ring_entries, flags, dropped, array, resv1;
+	uint64_t user_addr;
+};
+
+struct io_cqring_offsets {
+	uint32_t head, tail, ring_mask, ring_entries, overflow, cqes, flags, resv1;
+	uint64_t user_addr;
+};
+
+struct io_uring_params {
+	uint32_t sq_entries, cq_entries, flags, sq_thread_cpu, sq_thread_idle;
+	uint32_t features, wq_fd, resv[3];
+	struct io_sqring_offsets sq_off;
+	struct io_cqring_offsets cq_off;
+};
+_Static_assert(sizeof(struct io_uring_params) == 120, "io_uring ABI");
+
+enum {
+	IORING_OFF_SQ_RING = 0,
+	IORING_OFF_SQES = 0x10000000,
+
+	IORING_SETUP_COOP_TASKRUN = 1 << 8,	/* 5.19 */
+	IORING_SETUP_SQE128 = 1 << 10,		/* 5.19 */
+	IORING_SETUP_SINGLE_ISSUER = 1 << 12,	/* 6.0 */
+	IORING_SETUP_DEFER_TASKRUN = 1 << 13,	/* 6.1 */
+
+	IORING_FEAT_SINGLE_MMAP = 1 << 0,
+	IORING_FEAT_EXT_ARG = 1 << 8,
+
+	IORING_ENTER_GETEVENTS = 1 << 0,
+	IORING_ENTER_EXT_ARG = 1 << 3,
+
+	IORING_REGISTER_FILES = 2,
+	IORING_UNREGISTER_FILES = 3,
+
+	IOSQE_FIXED_FILE = 1 << 0,
+	IOSQE_ASYNC = 1 << 4,
+};
+
+enum {
+	IORING_OP_NOP = 0,
+	IORING_OP_POLL_ADD = 6,
+	IORING_OP_OPENAT = 18,
+	IORING_OP_CLOSE = 19,
+	IORING_OP_READ = 22,
+	IORING_OP_URING_CMD = 46,
+};
+
+/* ---- a ring ---- */
+
+struct uring {
+	int fd;				/* -1: no ring */
+	unsigned flags;			/* IORING_SETUP_* that the kernel took */
+
+	/* submission: [*sq_khead, sq_tail) is filled, the kernel moves khead */
+	struct io_uring_sqe *sqes;
+	unsigned sqe_shift;		/* 0, or 1 with IORING_SETUP_SQE128 */
+	unsigned sq_tail, sq_mask;
+	const uint32_t *sq_khead;
+	uint32_t *sq_ktail;
+
+	/* completion: [cq_head, *cq_ktail) is to be reaped, we move khead */
+	const struct io_uring_cqe *cqes;
+	unsigned cq_head, cq_mask;
+	uint32_t *cq_khead;
+	const uint32_t *cq_ktail;
+
+	void *ring_map, *sqe_map;	/* what uring_exit() unmaps */
+	size_t ring_len, sqe_len;
+};
+
+/* A ring that uring_exit() may be called on and uring_init() has yet to make. */
+#define URING_NONE { .fd = -1 }
+
+/*
+ * Make a ring of at least `entries` SQEs (rounded up to a power of two) and
+ * twice as many CQEs. `flags` are tried as they are, then without those that
+ * only make it faster, for kernels that do not know them.
+ * Returns 0, -ENOSYS (io_uring not built in), -EPERM (sysctl
+ * kernel.io_uring_disabled, or a seccomp filter), -EINVAL, -ENOMEM, -EMFILE.
+ * On failure nothing is held. Kernel: io_uring_setup().
+ */
+int uring_init(struct uring *ring, unsigned entries, unsigned flags);
+
+/*
+ * Unmap and close. Both matter: a mapping keeps the ring alive, and the ring
+ * keeps every file registered with it open.
+ */
+void uring_exit(struct uring *ring);
+
+/*
+ * The next SQE, its first 64 bytes zeroed; the caller fills it before the next
+ * uring_enter(). Returns NULL when all are taken: a caller that sized the ring
+ * for what it can have in hand may assert that this does not happen.
+ */
+struct io_uring_sqe *uring_get_sqe(struct uring *ring);
+
+/*
+ * Hand the filled SQEs to the kernel and, with wait_nr > 0, sleep until that
+ * many CQEs are there or timeout_ms is over (negative: no limit).
+ * Returns the number of SQEs taken (0 or more), -ETIME, -EINTR, -EBUSY,
+ * -EAGAIN or another -errno; SQEs not taken stay for the next call.
+ */
+int uring_enter(struct uring *ring, unsigned wait_nr, int timeout_ms);
+
+/* Take one CQE, copied before its slot is given back. False: there is none. */
+bool uring_next_cqe(struct uring *ring, struct io_uring_cqe *cqe);
+
+/* io_uring_register() on this ring. Returns 0 or more, or -errno. */
+int uring_register(struct uring *ring, unsigned opcode, const void *arg, unsigned nr);
+
+#endif
