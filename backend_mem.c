@@ -78,10 +78,6 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 	dev->discard_granularity = (uint32_t)page;
 	dev->read_only = o->read_only;
 	dev->data_path = DATA_DIRECT;
-	if (o->size % dev->block_size) {
-		*why = "the size is not a multiple of the block size";
-		return -EINVAL;
-	}
 
 	m = calloc(1, sizeof(*m));
 	if (!m)

@@ -124,7 +124,7 @@ enum step {
 };
 
 static const char *const step_names[] = {
-	[STEP_CONTROL] = "open " CTRL_NODE,
+	[STEP_CONTROL] = "open /dev/ublk-control",
 	[STEP_RING] = "io_uring_setup",
 	[STEP_BACKEND] = "open backend",
 	[STEP_ADD] = "ADD_DEV",
@@ -141,33 +141,34 @@ static const char *const step_names[] = {
 	[STEP_DAEMON] = "run in the background",
 };
 
+#define HINT_DRIVER "no ublk driver is loaded: try \"modprobe ublk_drv\" " \
+		    "(CONFIG_BLK_DEV_UBLK, Linux 6.0 or later)"
+#define HINT_LIMIT "the limit is in /sys/module/ublk_drv/parameters/ublks_max"
+#define HINT_CRASH "see dmesg: the driver of Linux 6.18.4, 6.18.5 and some 6.17 builds crashes here"
+#define HINT_ROOT "this takes CAP_SYS_ADMIN: run it as root"
+
 static const struct remedy {
 	enum step step;
 	int err;
 	int status;
 	const char *hint;
 } remedies[] = {
-	{ STEP_CONTROL, ENOENT, EXIT_NO_DRIVER, "this kernel has no ublk driver loaded: "
-	  "try \"modprobe ublk_drv\" (CONFIG_BLK_DEV_UBLK, Linux 6.0 or later)" },
-	{ STEP_CONTROL, ENODEV, EXIT_NO_DRIVER, "the node is there but no driver: "
-	  "try \"modprobe ublk_drv\" (CONFIG_BLK_DEV_UBLK, Linux 6.0 or later)" },
-	{ STEP_CONTROL, ENXIO, EXIT_NO_DRIVER, "the node is there but no driver: "
-	  "try \"modprobe ublk_drv\" (CONFIG_BLK_DEV_UBLK, Linux 6.0 or later)" },
-	{ STEP_CONTROL, EACCES, EXIT_PERMISSION, "run it as root" },
-	{ STEP_CONTROL, EPERM, EXIT_PERMISSION, "run it as root" },
+	{ STEP_CONTROL, ENOENT, EXIT_NO_DRIVER, HINT_DRIVER },
+	{ STEP_CONTROL, ENODEV, EXIT_NO_DRIVER, HINT_DRIVER },
+	{ STEP_CONTROL, ENXIO, EXIT_NO_DRIVER, HINT_DRIVER },
+	{ STEP_CONTROL, EACCES, EXIT_PERMISSION, HINT_ROOT },
+	{ STEP_CONTROL, EPERM, EXIT_PERMISSION, HINT_ROOT },
 	{ STEP_RING, ENOSYS, EXIT_NO_URING, "this kernel is built without io_uring (CONFIG_IO_URING)" },
 	{ STEP_RING, EPERM, EXIT_NO_URING, NULL },	/* uring_forbidden() names the cause */
 	{ STEP_RING, EACCES, EXIT_NO_URING, NULL },
-	{ STEP_ADD, EPERM, EXIT_PERMISSION, "this takes CAP_SYS_ADMIN: run it as root" },
-	{ STEP_ADD, EACCES, EXIT_FAILURE, "the driver's device limit is reached "
-	  "(/sys/module/ublk_drv/parameters/ublks_max)" },
+	{ STEP_ADD, EPERM, EXIT_PERMISSION, HINT_ROOT },
+	{ STEP_ADD, EACCES, EXIT_FAILURE, HINT_LIMIT },
 	{ STEP_ADD, EEXIST, EXIT_FAILURE, "that number is taken, see \"ublk list\"" },
 	{ STEP_ADD, ENOSPC, EXIT_FAILURE, "no free device number" },
-	{ STEP_ADD, ETIME, EXIT_TIMEOUT, "known to happen on Linux 6.18.4 and 6.18.5 and some 6.17 "
-	  "builds, whose driver crashes here: see dmesg" },
+	{ STEP_ADD, ETIME, EXIT_TIMEOUT, HINT_CRASH },
 	{ STEP_CHAR, EBUSY, EXIT_FAILURE, "another program opened it first" },
 	{ STEP_INFO, ENODEV, EXIT_NO_DEVICE, NULL },
-	{ STEP_INFO, EPERM, EXIT_PERMISSION, "this takes CAP_SYS_ADMIN: run it as root" },
+	{ STEP_INFO, EPERM, EXIT_PERMISSION, HINT_ROOT },
 	{ STEP_STOP, ENODEV, EXIT_NO_DEVICE, NULL },
 	{ STEP_STOP, EBUSY, EXIT_IN_USE, NULL },
 	{ STEP_STOP, ETIME, EXIT_TIMEOUT, "its dirty pages may still be on their way, or its server hangs" },
@@ -300,7 +301,6 @@ static int ctrl_wait(struct ctrl *c, int timeout_ms)
 		ret = uring_enter(&c->ring, 0, -1);
 		if (ret < 0)
 			return ret;
-		queue_watch_ctrl(c->serving);
 	}
 	for (;;) {
 		int64_t left = end - now_ms();
@@ -316,6 +316,8 @@ static int ctrl_wait(struct ctrl *c, int timeout_ms)
 				return ret;
 			continue;
 		}
+		/* every time: the poll may have fired for the command before */
+		queue_watch_ctrl(c->serving);
 		queue_turn(c->serving, (int)left);
 		if (c->patient && queues_served(c->serving) != served) {
 			served = queues_served(c->serving);
@@ -502,24 +504,28 @@ static int ctrl_simple(struct ctrl *c, enum step step, unsigned nr, uint32_t id,
  */
 #define COOKIE_MARK	0x75ULL		/* 'u' */
 
-static uint64_t cookie_make(unsigned type)
-{
-	uint64_t r = 0;
+/* By the type in a cookie, so the order is for good: new ones go to the end. */
+static const struct backend *const backends[] = {
+	&backend_mem,
+};
 
+static uint64_t cookie_make(const struct backend *be)
+{
+	uint64_t r = 0, type = 0;
+
+	while (type < ARRAY_SIZE(backends) && backends[type] != be)
+		type++;
 	if (syscall(SYS_getrandom, &r, sizeof(r), 1 /* GRND_NONBLOCK */) != sizeof(r))
 		r = (uint64_t)now_ms() << 20 ^ (uint64_t)getpid();
-	return COOKIE_MARK << 56 | (uint64_t)(type & 0xff) << 48 | r >> 16;
+	return COOKIE_MARK << 56 | type << 48 | r >> 16;
 }
-
-static const struct backend *const backends[] = { NULL, &backend_mem };	/* cookie type: index */
 
 static const char *cookie_type(uint64_t cookie)
 {
 	unsigned type = cookie >> 48 & 0xff;
 
-	if (cookie >> 56 != COOKIE_MARK || !type || type >= ARRAY_SIZE(backends))
-		return "other";
-	return backends[type]->name;
+	return cookie >> 56 == COOKIE_MARK && type < ARRAY_SIZE(backends) ?
+	       backends[type]->name : "other";
 }
 
 static bool ctrl_is_gone(struct ctrl *c, uint32_t id, uint64_t cookie)
@@ -591,7 +597,7 @@ struct server {
 	struct ctrl ctrl;
 	uint32_t id;
 	uint64_t cookie;
-	bool added, started;
+	bool opened, added;		/* the backend; the device */
 	int char_fd;
 	int signal_fd;
 	unsigned signals;		/* that asked us to stop */
@@ -1210,7 +1216,7 @@ static int server_add(struct server *s)
 
 	if (o->no_part_scan)
 		want |= c->features & UBLK_F_NO_AUTO_PART_SCAN;
-	s->cookie = cookie_make(s->be == &backend_mem ? 1 : 0);
+	s->cookie = cookie_make(s->be);
 	c->info = (struct ublksrv_ctrl_dev_info){
 		.nr_hw_queues = (uint16_t)o->queues,
 		.queue_depth = (uint16_t)o->qdepth,
@@ -1458,6 +1464,7 @@ static int server_up(struct server *s, int report_fd)
 	ret = s->be->open(&s->dev, s->o, &s->why);
 	if (ret)
 		return ret;
+	s->opened = true;
 	/* a page is enough: what does not fit is as unwanted as what does */
 	s->sink = mmap(NULL, s->dev.max_io, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -1478,7 +1485,6 @@ static int server_up(struct server *s, int report_fd)
 		ret = server_start_queues(s);
 	if (!ret)
 		ret = ctrl_simple(c, STEP_START, UBLK_CMD_START_DEV, s->id, (uint64_t)getpid());
-	s->started = !ret;
 	return ret ? ret : server_try_node(s);
 }
 
@@ -1540,7 +1546,7 @@ static int server_down(struct server *s)
 		ret = ctrl_wait_gone(c, s->id, s->cookie, marked ? 2000 : CTRL_TIMEOUT_MS);
 	if (ret == -ETIME && marked)
 		ret = 0;	/* still open somewhere: it goes with the last close */
-	if (s->dev.priv)
+	if (s->opened)
 		s->be->close(&s->dev);
 	ctrl_close(c);
 	free(s->queues);
@@ -1719,6 +1725,7 @@ static const struct option_def {
 };
 
 struct args {
+	const struct backend *be;	/* of mem and its like */
 	struct options o;
 	char **operands;		/* of argv, in order */
 	int nr;
@@ -1732,6 +1739,7 @@ struct verb {
 	const char *operands;		/* for the usage line */
 	int min, max;			/* how many */
 	int (*run)(const struct args *a);	/* returns the exit status */
+	const struct backend *be;	/* what a device is made of, for verbs that make one */
 	const char *help;
 };
 
@@ -1836,6 +1844,7 @@ static int args_parse(const struct verb *v, struct args *a, int argc, char **arg
 	int ret = 0;
 
 	*a = (struct args){
+		.be = v->be,
 		.o = { .id = ID_ANY, .queues = 1, .qdepth = 128, .max_io = 1 << 20 },
 		.operands = argv,
 	};
@@ -1856,7 +1865,7 @@ static int args_parse(const struct verb *v, struct args *a, int argc, char **arg
 	return ret;
 }
 
-/* ---- verbs: mem ---- */
+/* ---- verbs that serve a device ---- */
 
 static void server_banner(const struct server *s)
 {
@@ -2037,9 +2046,9 @@ static int serve_in_background(const struct backend *be, const struct options *o
 	_exit(serve(be, o, 3));
 }
 
-static int cmd_mem(const struct args *a)
+static int cmd_serve(const struct args *a)
 {
-	return a->o.daemon ? serve_in_background(&backend_mem, &a->o) : serve(&backend_mem, &a->o, -1);
+	return a->o.daemon ? serve_in_background(a->be, &a->o) : serve(a->be, &a->o, -1);
 }
 
 /* ---- verbs: list, stop ---- */
@@ -2231,10 +2240,10 @@ static int cmd_stop(const struct args *a)
 static int cmd_help(const struct args *a);
 
 static const struct verb verbs[] = {
-	{ "mem", V_MEM, "SIZE", 0, 1, cmd_mem, "a RAM disk" },
-	{ "list", V_LIST, "[DEV...]", 0, INT32_MAX, cmd_list, "show devices" },
-	{ "stop", V_STOP, "DEV... | --all", 0, INT32_MAX, cmd_stop, "stop and remove devices" },
-	{ "help", V_HELP, "[VERB]", 0, 1, cmd_help, "this page, or a verb's" },
+	{ "mem", V_MEM, "SIZE", 0, 1, cmd_serve, &backend_mem, "a RAM disk" },
+	{ "list", V_LIST, "[DEV...]", 0, INT32_MAX, cmd_list, NULL, "show devices" },
+	{ "stop", V_STOP, "DEV... | --all", 0, INT32_MAX, cmd_stop, NULL, "stop and remove devices" },
+	{ "help", V_HELP, "[VERB]", 0, 1, cmd_help, NULL, "this page, or a verb's" },
 };
 
 static const struct verb *verb_find(const char *name)
@@ -2298,7 +2307,22 @@ static void stdio_hold(void)
 		close(fd);
 }
 
-/* "mem SIZE" and "--size": one place for what the backends call size. */
+/* What the table cannot say about one option, or says only about two together. */
+static int args_check(const struct verb *v, const struct options *o)
+{
+	const uint64_t bs = o->block_size ? o->block_size : 512;
+
+	if (bs & (bs - 1))
+		return usage_error(v, "--block-size=%u: not a power of two", (unsigned)bs);
+	if (o->max_io % 4096)
+		return usage_error(v, "--max-io=%u: not a multiple of 4096", (unsigned)o->max_io);
+	if (o->size % bs)
+		return usage_error(v, "SIZE: %llu is not a multiple of the block size, %u",
+				   (unsigned long long)o->size, (unsigned)bs);
+	return 0;
+}
+
+/* "mem SIZE" and "mem --size=SIZE" are the same. */
 static int run_verb(const struct verb *v, int argc, char **argv)
 {
 	struct args a;
@@ -2313,11 +2337,8 @@ static int run_verb(const struct verb *v, int argc, char **argv)
 			ret = option_store(v, &a, option_find("size", 4), "SIZE", a.operands[0]);
 		else if (!a.o.size)
 			ret = usage_error(v, "SIZE is missing, as in \"ublk mem 1G\"");
-		if (!ret && a.o.block_size & (a.o.block_size - 1))
-			ret = usage_error(v, "--block-size=%u: not a power of two",
-					  (unsigned)a.o.block_size);
-		if (!ret && a.o.max_io % 4096)
-			ret = usage_error(v, "--max-io=%u: not a multiple of 4096", (unsigned)a.o.max_io);
+		if (!ret)
+			ret = args_check(v, &a.o);
 		if (ret)
 			return ret;
 	}

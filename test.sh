@@ -1,0 +1,142 @@
+#!/bin/bash
+# test.sh [all|unit|vm|kernels|demo]: the tests; what they need is fetched.
+#   unit     the C code by itself, and tests/unit-*.sh
+#   vm       tests/cases/*.sh in virtual machines: KERNEL="6.16 7.0" names the
+#            kernels (else 6.12 and Debian's newest), CASES="smoke 20" the cases
+#   kernels  the cases on every kernel series from 6.1 on that Debian has
+#   demo     tests/demo.sh, on this machine if it has the ublk driver
+#   all      unit and vm
+# The last line is "N passed, M failed, K skipped".
+set -euo pipefail
+trap 'cleanup' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+cleanup() {
+	[ -z "${VM_PID:-}" ] || kill "$VM_PID" 2>/dev/null || true
+	[ -z "${WORK:-}" ] || rm -rf "$WORK"
+}
+
+cd "$(dirname "$0")"
+WORK=$(mktemp -d)
+export TMPDIR=$WORK
+# shellcheck source=tests/vm.sh
+. tests/vm.sh
+
+label=unit passed=0 failed=0 skipped=0
+
+
+# vm_out LINE: show a line of a test, with the label in front, and count it if it is a result
+vm_out() {
+	case $1 in
+	"ok - "*) passed=$((passed + 1)) ;;
+	"FAIL - "*) failed=$((failed + 1)) ;;
+	"skip - "*) skipped=$((skipped + 1)) ;;
+	esac
+	printf '[%s] %s\n' "$label" "$1"
+}
+
+# here COMMAND...: a test that runs on this machine
+here() {
+	local line pid rc=0 before=$failed
+	exec 7< <(exec "$@" 2>&1 </dev/null)
+	pid=$!
+	while IFS= read -r line || [ "$line" ]; do vm_out "$line"; done <&7
+	wait "$pid" || rc=$?
+	exec 7<&-
+	# a test may die without a word, or say why in its own lines
+	[ "$rc" -eq 0 ] || [ "$failed" -gt "$before" ] || vm_out "FAIL - $*: status $rc"
+}
+
+build() {
+	vm_need gcc libc6-dev make
+	[ "${UBLK:-}" ] || make -s ublk
+}
+
+unit() {
+	local script
+	label=unit
+	vm_need gcc libc6-dev make
+	if [ -e tests/unit.c ]; then
+		if "${CC:-gcc}" -O1 -g -fsanitize=address,undefined -Wall -Wextra -I. tests/unit.c -o "$WORK/unit" -pthread; then
+			here "$WORK/unit"
+		else
+			vm_out "FAIL - tests/unit.c compiles"
+		fi
+	fi
+	for script in tests/unit-*.sh; do
+		[ ! -e "$script" ] || here bash "$script"
+	done
+}
+
+# cases: print the case files $CASES names (by name, number or what follows the number), or all
+cases() {
+	local name found
+	if [ -z "${CASES:-}" ]; then
+		printf '%s\n' tests/cases/*.sh
+		return
+	fi
+	for name in $CASES; do
+		found=$(find tests/cases -name "$name.sh" -o -name "$name-*.sh" -o -name "*-$name.sh" | sort)
+		[ "$found" ] || { vm_note "no case '$name' in tests/cases"; return 1; }
+		echo "$found"
+	done
+}
+
+# vms KERNEL...: the cases on these kernels, one after the other
+vms() {
+	local spec kernel files start p f s
+	files=$(cases)
+	vm_need
+	for spec; do
+		label=$spec p=$passed f=$failed s=$skipped start=$SECONDS
+		if ! kernel=$(vm_kernel "$spec"); then
+			vm_out "FAIL - $spec: there is such a kernel"
+			continue
+		fi
+		label=$(cat "$kernel/name")
+		# shellcheck disable=SC2086 # a list
+		vm_boot "$kernel" $files || vm_out "FAIL - $label: the VM can be set up"
+		printf '[%s] %d passed, %d failed, %d skipped in %d s\n' "$label" \
+			$((passed - p)) $((failed - f)) $((skipped - s)) $((SECONDS - start))
+	done
+}
+
+demo() {
+	local kernel
+	if [ "$(id -u)" -eq 0 ] && { [ -e /dev/ublk-control ] || modprobe ublk_drv 2>/dev/null; }; then
+		PATH=$PWD:$PATH sh tests/demo.sh
+		return
+	fi
+	vm_need
+	kernel=$(vm_kernel newest)
+	vm_note "no ublk driver here: the demo runs in a virtual machine, Linux $(cat "$kernel/name")"
+	vm_out() {
+		case $1 in
+		"guest: "* | "ok - dmesg clean"*) return ;;
+		"FAIL - "*) failed=$((failed + 1)) ;;
+		esac
+		printf '%s\n' "$1"
+	}
+	vm_boot "$kernel" tests/demo.sh
+	[ "$failed" -eq 0 ]
+}
+
+mode=${1:-all}
+case $mode in
+all | unit | vm | kernels | demo) ;;
+*)
+	echo "usage: test.sh [all|unit|vm|kernels|demo]" >&2
+	exit 2
+	;;
+esac
+build
+kernels=${KERNEL:-6.12 newest}
+[ "$mode" != kernels ] || kernels=$(vm_kernels_all)
+case $mode in
+demo) demo; exit ;;
+all | unit) unit ;;
+esac
+# shellcheck disable=SC2086 # a list
+[ "$mode" = unit ] || vms $kernels
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

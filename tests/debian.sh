@@ -1,0 +1,189 @@
+# shellcheck shell=bash
+# What the tests take from Debian: packages for this machine, and kernels for
+# the virtual one. Sourced by vm.sh. All it fetches is kept in a cache outside
+# the tree, which can be removed at any time.
+
+VM_ARCH=cloud-amd64 # the flavour in the names of the kernel packages
+VM_SUITES="bookworm bookworm-backports trixie trixie-backports sid"
+VM_CACHE=${UBLK_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ublk-test}
+# A package, and the file or command that shows it is installed
+VM_PACKAGES="gcc:gcc libc6-dev:/usr/include/stdio.h make:make busybox-static:busybox cpio:cpio kmod:modprobe
+	xz-utils:xz fio:fio e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs fdisk:sfdisk mount:losetup
+	util-linux:blkdiscard strace:strace dash:dash"
+
+vm_note() { echo "test: $*" >&2; }
+vm_die() { vm_note "$*"; return 1; }
+vm_has() { case $1 in /*) [ -e "$1" ] ;; *) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;; esac; }
+
+# vm_mirror: "URI SUITE COMPONENT" of each package list the machine's own apt
+# is set up for, whichever way its sources are written
+vm_mirror() {
+	# shellcheck disable=SC2016 # for apt to expand
+	apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
+		sed 's,/ , ,' | sort -u
+}
+
+# vm_apt DIR TOOL ARGUMENT...: apt with the sources DIR/sources.list and lists
+# of its own, so that /etc/apt and /var/lib/apt stay as they are
+vm_apt() {
+	local dir=$1 tool=$2
+	shift 2
+	mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial"
+	"$tool" -o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=/dev/null \
+		-o Dir::State::Lists="$dir/lists" -o Dir::Cache="$dir/cache" -o APT::Sandbox::User=root \
+		-o Acquire::Languages=none -o Acquire::Retries=3 "$@"
+}
+
+# vm_install PACKAGE...: from the distribution the machine runs, and no other
+vm_install() {
+	local dir=$VM_CACHE/apt-host codename
+	vm_note "installing: $*"
+	codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-sid}")
+	mkdir -p "$dir"
+	vm_mirror | awk -v c="$codename" '
+		$2 == c || index($2, c "-") == 1 { print "deb", $0 }
+		# QEMU 7.2 of bookworm panics 6.12 kernels at random; its backports have 10
+		$2 == c && c == "bookworm" { print "deb", $1, c "-backports", $3 }' | sort -u >"$dir/sources.list"
+	vm_apt "$dir" apt-get -qq update || return
+	[ "$codename" != bookworm ] || [ "$1" != qemu-system-x86 ] || set -- -t bookworm-backports "$@"
+	DEBIAN_FRONTEND=noninteractive vm_apt "$dir" apt-get -qq -y --no-install-recommends \
+		-o Dpkg::Use-Pty=0 install "$@" >"$dir/log" 2>&1 || { tail -n 5 "$dir/log" >&2; return 1; }
+	rm -rf "$dir"
+}
+
+vm_qemu_version() { { qemu-system-x86_64 --version 2>/dev/null || true; } | sed -n 's/.*version \([0-9]*\)\..*/\1/p'; }
+
+# vm_need [PACKAGE...]: these packages are installed (with none named: all the
+# VM needs), from apt if need be
+vm_need() {
+	local entry missing=() qemu='' least=8
+	for entry in $VM_PACKAGES; do
+		[ $# -eq 0 ] || [[ " $* " == *" ${entry%%:*} "* ]] || continue
+		vm_has "${entry#*:}" || missing+=("${entry%%:*}")
+	done
+	! grep -qs '=bookworm$' /etc/os-release || least=10
+	# the zero in front: no QEMU at all is version 0
+	if [ $# -eq 0 ] && [ "0$(vm_qemu_version)" -lt "$least" ]; then qemu="qemu-system-x86"; fi
+	[ "${#missing[@]}" -gt 0 ] || [ "$qemu" ] || return 0
+	if [ "$(id -u)" -ne 0 ] || ! vm_has apt-get; then
+		vm_die "missing, and only root with apt can install it: ${missing[*]} ${qemu:+$qemu (>= $least)}"
+		return
+	fi
+	if [ "${#missing[@]}" -gt 0 ]; then vm_install "${missing[@]}" || return; fi
+	[ -z "$qemu" ] || vm_install "$qemu"
+}
+
+# vm_refresh: $VM_CACHE/index has a line "VERSION SUITE PACKAGE-VERSION" for
+# each kernel in Debian's suites, at most a day old where the network allows
+vm_refresh() {
+	local dir=$VM_CACHE/apt index=$VM_CACHE/index uri suite key names
+	[ -z "$(find "$index" -mtime -1 2>/dev/null)" ] || return 0
+	mkdir -p "$dir"
+	uri=${UBLK_TEST_MIRROR:-$(vm_mirror | awk '$2 !~ /-security$/ && $1 ~ /debian/ { print $1; exit }')}
+	key=$(find /usr/share/keyrings -name 'debian-archive-keyring.*' | head -n 1)
+	for suite in $VM_SUITES; do
+		echo "deb ${key:+[signed-by=$key] }$uri $suite main"
+	done >"$dir/sources.list"
+	if [ "$uri" ] && vm_apt "$dir" apt-get -qq update --error-on=any >"$dir/log" 2>&1; then
+		names=$(vm_apt "$dir" apt-cache pkgnames linux-image- | grep -E "^linux-image-[0-9][^-]*(-[0-9]+)?-$VM_ARCH\$")
+		# shellcheck disable=SC2086 # a list; a line of madison is "PACKAGE | VERSION | URI SUITE/main ..."
+		vm_apt "$dir" apt-cache madison $names |
+			sed -n "s,^ *linux-image-\(.*\)-$VM_ARCH *| *\([^ ]*\) *| [^ ]* \([^ ]*\)/main .*,\1 \3 \2,p" |
+			sort -V -u >"$index.new"
+		mv "$index.new" "$index"
+	else
+		[ "$uri" ] || echo "no Debian mirror in this machine's apt sources; set UBLK_TEST_MIRROR" >"$dir/log"
+		tail -n 1 "$dir/log" >&2
+		vm_note "cannot refresh the list of kernels; going by what is cached in $VM_CACHE"
+	fi
+}
+
+# vm_match SPEC: the newest kernel SPEC stands for, among the index lines on stdin
+vm_match() {
+	awk -v spec="$1" '
+		spec == "newest" && (NF == 1 || $2 == "trixie-backports") { print $1 }
+		$1 == spec || (index($1, spec) == 1 && substr($1, length(spec) + 1, 1) ~ /[.+-]/) { print $1 }
+	' | sort -V | tail -n 1
+}
+
+# vm_kernel SPEC: print the directory of the kernel a series (6.12), a version
+# or "newest" stands for; in it are vmlinuz, root/lib/modules and name
+vm_kernel() {
+	local version='' cached
+	mkdir -p "$VM_CACHE/kernels"
+	exec 9>"$VM_CACHE/lock"
+	flock 9 # one run fetches, another beside it waits and finds it there
+	vm_refresh
+	[ ! -e "$VM_CACHE/index" ] || version=$(vm_match "$1" <"$VM_CACHE/index")
+	if [ -z "$version" ] || ! vm_fetch "$version"; then
+		cached=$(find "$VM_CACHE/kernels" -mindepth 1 -maxdepth 1 -printf '%f\n' | vm_match "$1")
+		[ "$cached" ] || { vm_die "no kernel for '$1'"; return; }
+		vm_note "kernel ${version:-for $1} cannot be had; using $cached, which is cached"
+		version=$cached
+	fi
+	exec 9>&-
+	echo "$VM_CACHE/kernels/$version"
+}
+
+# vm_kernels_all: the oldest and the stable series, and every later one Debian still has
+vm_kernels_all() {
+	(mkdir -p "$VM_CACHE" && exec 9>"$VM_CACHE/lock" && flock 9 && vm_refresh)
+	{ cat "$VM_CACHE/index" || find "$VM_CACHE/kernels" -mindepth 1 -maxdepth 1 -printf '%f\n'; } 2>/dev/null |
+		awk -F . '{ sub(/[^0-9].*/, "", $2); print $1 "." $2 }' | sort -V -u
+}
+
+# vm_download DIR PACKAGE...: fetch and unpack there, in DIR/x; nothing is installed
+vm_download() {
+	local dir=$1 deb
+	shift
+	(cd "$dir" && vm_apt "$VM_CACHE/apt" apt-get -qq download "$@" >log 2>&1) || { tail -n 1 "$dir/log" >&2; return 1; }
+	for deb in "$dir"/*.deb; do
+		dpkg-deb -x "$deb" "$dir/x" && rm "$deb" || return
+	done
+}
+
+# vm_fetch VERSION: $VM_CACHE/kernels/VERSION is there
+vm_fetch() {
+	local version=$1 dir=$VM_CACHE/kernels/$1 tmp new release=$1-$VM_ARCH part parts=()
+	[ ! -d "$dir" ] || return 0
+	vm_note "fetching kernel $version"
+	rm -rf "$VM_CACHE"/tmp.* # of a run that was killed; no other runs, for there is the lock
+	tmp=$(mktemp -d "$VM_CACHE/tmp.XXXXXX") && new=$tmp/new && mkdir -p "$new/root/usr/lib" || return
+	# from 7.0 on, linux-image only depends on the parts
+	for part in linux-base linux-binary linux-modules; do
+		[ -z "$(vm_apt "$VM_CACHE/apt" apt-cache madison "$part-$release")" ] || parts+=("$part-$release")
+	done
+	vm_download "$tmp" "linux-image-$release" "${parts[@]}" &&
+		cp "$(find "$tmp/x" -name 'vmlinuz*' -type f | head -n 1)" "$new/vmlinuz" &&
+		mv "$(find "$tmp/x" -path '*/lib/modules' -type d | head -n 1)" "$new/root/usr/lib/" &&
+		ln -s usr/lib "$new/root/lib" &&
+		awk -v v="$version" '$1 == v { sub(/-.*/, "", $3); print $3; exit }' "$VM_CACHE/index" >"$new/name" &&
+		{ [ "$(find "$new/root" -name 'ublk_drv.ko*')" ] || vm_driver "$version" "$tmp" "$new"; } &&
+		depmod -b "$new/root" "$release" && mv "$new" "$dir"
+	set -- $?
+	rm -rf "$tmp"
+	return "$1"
+}
+
+# vm_driver VERSION TMP NEW: build ublk_drv for a kernel Debian builds without it (6.1)
+vm_driver() {
+	local version=$1 dir=$2/driver new=$3 series headers source
+	series=$(echo "$version" | cut -d. -f1,2)
+	source=$(awk -v v="$version" '$1 == v { print $3; exit }' "$VM_CACHE/index")
+	vm_note "building ublk_drv for $version"
+	mkdir -p "$dir/build" && vm_download "$dir" "linux-source-$series=$source" \
+		"linux-headers-$version-$VM_ARCH" "linux-headers-$version-common" "linux-kbuild-$series=$source" libelf1 || return
+	# tar stops when it has the file, of which xz may complain
+	tar -xJf "$dir/x/usr/src/linux-source-$series.tar.xz" --occurrence=1 --to-stdout \
+		"linux-source-$series/drivers/block/ublk_drv.c" >"$dir/build/ublk_drv.c" 2>"$dir/log" || [ -s "$dir/build/ublk_drv.c" ] || return
+	echo 'obj-m = ublk_drv.o' >"$dir/build/Makefile"
+	# The headers are meant to lie in /usr/src, and their tools to find libelf
+	headers=$dir/x/usr/src/linux-headers-$version-$VM_ARCH
+	sed -i "s,/usr/src/,$dir/x/usr/src/," "$headers/Makefile"
+	LD_LIBRARY_PATH=$dir/x/usr/lib/x86_64-linux-gnu make -s -C "$headers" M="$dir/build" CC=gcc modules >"$dir/log" 2>&1 || {
+		tail -n 5 "$dir/log" >&2
+		return 1
+	}
+	install -D "$dir/build/ublk_drv.ko" "$new/root/usr/lib/modules/$version-$VM_ARCH/extra/ublk_drv.ko"
+}
+

@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Unit tests: what can be tested without the driver. The program is included
+ * whole, so that its static functions are in reach.
+ */
+#define main ublk_main
+#include "../ublk.c"
+#undef main
+
+static int failed;
+
+static void result(bool ok, const char *name)
+{
+	printf("%s - %s\n", ok ? "ok" : "FAIL", name);
+	failed += !ok;
+}
+
+#define CHECK(name, ok)	result((ok), "unit: " name)
+
+/* ---- sizes, numbers, device names ---- */
+
+static const struct {
+	const char *text;
+	bool ok;
+	uint64_t value;
+} sizes[] = {
+	{ "0", true, 0 }, { "1", true, 1 }, { "512", true, 512 }, { "08", true, 8 },
+	{ "1K", true, 1024 }, { "1k", true, 1024 }, { "1KiB", true, 1024 }, { "1KB", true, 1000 },
+	{ "1kb", true, 1000 }, { "3M", true, 3 << 20 }, { "3MB", true, 3000000 },
+	{ "1G", true, 1ULL << 30 }, { "2T", true, 2ULL << 40 }, { "1P", true, 1ULL << 50 },
+	{ "1PB", true, 1000000000000000ULL }, { "16383P", true, 16383ULL << 50 },
+	{ "18446744073709551615", true, UINT64_MAX },
+	{ "18446744073709551616", false, 0 }, { "16384P", false, 0 },
+	{ "99999999999999999999999999", false, 0 }, { "", false, 0 }, { "K", false, 0 },
+	{ "-1", false, 0 }, { "+1", false, 0 }, { " 1", false, 0 }, { "1 ", false, 0 },
+	{ "1.5G", false, 0 }, { "1,5G", false, 0 }, { "0x10", false, 0 }, { "1e9", false, 0 },
+	{ "1B", false, 0 }, { "1KK", false, 0 }, { "1Ki", false, 0 }, { "1KiBs", false, 0 },
+	{ "1E", false, 0 }, { "1Z", false, 0 }, { "1bK", false, 0 }, { "\xd9\xa1", false, 0 },
+};
+
+static void test_sizes(void)
+{
+	bool ok = true, numbers;
+	uint64_t v;
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		v = 0;
+		if (parse_size(sizes[i].text, &v) != sizes[i].ok || (sizes[i].ok && v != sizes[i].value)) {
+			printf("# parse_size(\"%s\") = %llu\n", sizes[i].text, (unsigned long long)v);
+			ok = false;
+		}
+	}
+	CHECK("size parser: table", ok);
+
+	numbers = parse_number("4096", &v) && v == 4096 && !parse_number("4K", &v) &&
+		  !parse_number("", &v) && !parse_number("-0", &v);
+	CHECK("number parser takes digits only", numbers);
+}
+
+static void test_size_text(void)
+{
+	static const struct { uint64_t n; const char *text; } rows[] = {
+		{ 512, "512B" }, { 1024, "1K" }, { 1536, "1.5K" }, { 1ULL << 30, "1G" },
+		{ 1ULL << 40, "1T" }, { (1ULL << 30) - 1, "1023.9M" }, { UINT64_MAX, "15.9E" },
+	};
+	bool ok = true;
+	char text[32];
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		size_text(rows[i].n, text, sizeof(text));
+		if (strcmp(text, rows[i].text)) {
+			printf("# size_text(%llu) = %s\n", (unsigned long long)rows[i].n, text);
+			ok = false;
+		}
+	}
+	CHECK("sizes for people", ok);
+}
+
+static void test_dev_names(void)
+{
+	uint32_t id = 7;
+
+	CHECK("device names",
+	      parse_dev("0", &id) && id == 0 && parse_dev("ublkb12", &id) && id == 12 &&
+	      parse_dev("/dev/ublkb3", &id) && id == 3 && parse_dev("/dev/ublkc4", &id) && id == 4 &&
+	      !parse_dev("", &id) && !parse_dev("/dev/ublkb", &id) && !parse_dev("/dev/sda", &id) &&
+	      !parse_dev("ublkb0p1", &id) && !parse_dev("1048576", &id) && !parse_dev("-1", &id));
+	CHECK("nodes and partitions of a device",
+	      is_node("/dev/ublkb1", 1) && is_node("/dev/ublkb1p2", 1) &&
+	      is_node("/dev/ublkb1 (deleted)", 1) && is_node("/dev/ublkb1p2\tpartition", 1) &&
+	      !is_node("/dev/ublkb12", 1) && !is_node("/dev/ublkb1p", 1) && !is_node("/dev/ublkb1x", 1) &&
+	      !is_node("/dev/ublkb", 1) && !is_node("/dev/ublkc1", 1));
+}
+
+/* ---- the option tables ---- */
+
+static void test_option_tables(void)
+{
+	bool ok = true;
+
+	for (size_t i = 0; i < ARRAY_SIZE(option_defs); i++) {
+		const struct option_def *d = &option_defs[i];
+
+		ok = ok && option_find(d->name, strlen(d->name)) == d;	/* no name twice */
+		ok = ok && (!d->letter || option_find_letter(d->letter) == d);
+		ok = ok && (!d->letter || d->type == OPT_FLAG);
+		ok = ok && d->verbs && d->help && d->min <= d->max;
+		ok = ok && (d->type == OPT_FLAG) == !d->arg;
+		ok = ok && d->where + (d->type == OPT_FLAG ? sizeof(bool) : sizeof(uint64_t)) <=
+			   sizeof(struct options);
+		if (!ok) {
+			printf("# option %s\n", d->name);
+			break;
+		}
+	}
+	CHECK("option table: unique names and letters, ranges, places", ok);
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		ok = ok && verb_find(verbs[i].name) == &verbs[i] && verbs[i].run && verbs[i].help;
+	CHECK("verb table", ok);
+}
+
+/* Parse a command line given as one string. Returns the status. */
+static int parse_line(const char *verb, const char *line, struct args *a)
+{
+	static char copy[256];
+	char *argv[16];
+	int argc = 0;
+
+	snprintf(copy, sizeof(copy), "%s", line);
+	for (char *w = strtok(copy, " "); w && argc < 16; w = strtok(NULL, " "))
+		argv[argc++] = w;
+	return args_parse(verb_find(verb), a, argc, argv);
+}
+
+static void test_args(void)
+{
+	struct args a;
+
+	CHECK("options: long, with = and without, letters together",
+	      parse_line("mem", "1G --queues=4 --qdepth 64 -dq --block-size=4K", &a) == 0 &&
+	      a.nr == 1 && !strcmp(a.operands[0], "1G") && a.o.queues == 4 && a.o.qdepth == 64 &&
+	      a.o.daemon && a.o.quiet && a.o.block_size == 4096 && a.o.id == ID_ANY);
+	CHECK("options: defaults",
+	      parse_line("mem", "", &a) == 0 && a.o.queues == 1 && a.o.qdepth == 128 &&
+	      a.o.max_io == 1 << 20 && !a.o.daemon && !a.o.read_only);
+	quiet = verbose = false;
+}
+
+static const struct { const char *verb, *line; } bad_lines[] = {
+	{ "mem", "--queues=0" }, { "mem", "--queues=4097" }, { "mem", "--queues=-1" },
+	{ "mem", "--queues=" }, { "mem", "--queues" }, { "mem", "--queues=1K" },
+	{ "mem", "--qdepth=0" }, { "mem", "--qdepth=4097" }, { "mem", "--size=0" },
+	{ "mem", "--size=511" }, { "mem", "--size=99999P" }, { "mem", "--id=1048576" },
+	{ "mem", "--block-size=256" }, { "mem", "--block-size=8K" }, { "mem", "--max-io=1K" },
+	{ "mem", "--max-io=33M" }, { "mem", "1G 2G" }, { "mem", "--daemon=yes" }, { "mem", "--force" },
+	{ "mem", "--nonsense" }, { "mem", "-x" }, { "mem", "-dx" }, { "mem", "--queues=1 --queues=2" },
+	{ "stop", "--queues=1" }, { "stop", "--wait=x" }, { "stop", "--wait=99999" }, { "list", "-d" },
+	{ "list", "--all" },
+};
+
+static void test_bad_args(void)
+{
+	bool ok = true;
+	struct args a;
+	int err = dup(2), null = open("/dev/null", O_WRONLY);
+
+	dup2(null, 2);		/* the messages are checked in the VM */
+	for (size_t i = 0; i < ARRAY_SIZE(bad_lines); i++) {
+		int ret = parse_line(bad_lines[i].verb, bad_lines[i].line, &a);
+
+		if (ret != EXIT_USAGE) {
+			printf("# %s %s: %d\n", bad_lines[i].verb, bad_lines[i].line, ret);
+			ok = false;
+		}
+	}
+	dup2(err, 2);
+	close(err);
+	close(null);
+	CHECK("options: wrong ones are status 2", ok);
+}
+
+/* ---- control command numbers ---- */
+
+static void test_encoding(void)
+{
+	CHECK("command numbers, both encodings",
+	      cmd_encode(ENC_IOCTL, UBLK_CMD_ADD_DEV, 32) == 0xc0207504 &&
+	      cmd_encode(ENC_IOCTL, UBLK_CMD_GET_FEATURES, 32) == 0x80207513 &&
+	      cmd_encode(ENC_IOCTL, UBLK_IO_FETCH_REQ, 16) == 0xc0107520 &&
+	      cmd_encode(ENC_LEGACY, UBLK_CMD_ADD_DEV, 32) == 4);
+	CHECK("cookies: type read back, strangers told apart",
+	      !strcmp(cookie_type(cookie_make(&backend_mem)), "mem") && !strcmp(cookie_type(0), "other") &&
+	      !strcmp(cookie_type(cookie_make(NULL)), "other") &&
+	      cookie_make(&backend_mem) != cookie_make(&backend_mem));
+}
+
+/* ---- ring arithmetic, on a ring in plain memory ---- */
+
+#define FAKE_ENTRIES 4
+
+struct fake {
+	struct uring ring;
+	uint32_t sq_head, sq_tail, cq_head, cq_tail;
+	struct io_uring_sqe sqes[2 * FAKE_ENTRIES];
+	struct io_uring_cqe cqes[FAKE_ENTRIES];
+};
+
+static void fake_init(struct fake *f, uint32_t start, unsigned shift)
+{
+	memset(f, 0, sizeof(*f));
+	f->sq_head = f->sq_tail = f->cq_head = f->cq_tail = start;
+	f->ring = (struct uring){
+		.fd = -1, .sqes = f->sqes, .sqe_shift = shift, .sq_tail = start,
+		.sq_mask = FAKE_ENTRIES - 1, .sq_khead = &f->sq_head, .sq_ktail = &f->sq_tail,
+		.cqes = f->cqes, .cq_head = start, .cq_mask = FAKE_ENTRIES - 1,
+		.cq_khead = &f->cq_head, .cq_ktail = &f->cq_tail,
+	};
+}
+
+static bool ring_fills(uint32_t start, unsigned shift)
+{
+	struct io_uring_sqe *sqe;
+	struct fake f;
+	bool ok = true;
+
+	fake_init(&f, start, shift);
+	for (unsigned i = 0; i < FAKE_ENTRIES; i++) {
+		sqe = uring_get_sqe(&f.ring);
+		ok = ok && sqe == &f.sqes[((start + i) % FAKE_ENTRIES) << shift];
+	}
+	ok = ok && !uring_get_sqe(&f.ring);		/* full */
+	f.sq_head++;					/* the kernel took one */
+	sqe = uring_get_sqe(&f.ring);
+	ok = ok && sqe == &f.sqes[(start % FAKE_ENTRIES) << shift] && !uring_get_sqe(&f.ring);
+	return ok;
+}
+
+static bool ring_reaps(uint32_t start)
+{
+	struct io_uring_cqe cqe;
+	struct fake f;
+	bool ok;
+
+	fake_init(&f, start, 0);
+	ok = !uring_next_cqe(&f.ring, &cqe);
+	for (unsigned i = 0; i < FAKE_ENTRIES; i++)
+		f.cqes[(start + i) % FAKE_ENTRIES].user_data = i;
+	f.cq_tail += FAKE_ENTRIES;
+	for (unsigned i = 0; i < FAKE_ENTRIES; i++)
+		ok = ok && uring_next_cqe(&f.ring, &cqe) && cqe.user_data == i &&
+		     f.cq_head == start + i + 1;	/* each slot given back at once */
+	return ok && !uring_next_cqe(&f.ring, &cqe);
+}
+
+static void test_ring(void)
+{
+	CHECK("ring: SQEs in order, full, again after the kernel took one",
+	      ring_fills(0, 0) && ring_fills(3, 0) && ring_fills(0, 1));
+	CHECK("ring: indices wrap at 32 bits", ring_fills(UINT32_MAX - 1, 0) && ring_fills(UINT32_MAX, 1));
+	CHECK("ring: CQEs in order, slots given back", ring_reaps(0) && ring_reaps(UINT32_MAX - 1));
+}
+
+static void test_ring_for_real(void)
+{
+	struct uring ring = URING_NONE;
+	struct io_uring_cqe cqe;
+	bool ok = true;
+	int ret = uring_init(&ring, 5, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+
+	if (ret == -ENOSYS || ret == -EPERM) {
+		printf("skip - unit: a real ring: io_uring is not to be had here\n");
+		return;
+	}
+	for (unsigned i = 0; i < 1000 && ok && !ret; i++) {
+		uring_get_sqe(&ring)->user_data = i;	/* opcode 0 is NOP */
+		ok = uring_enter(&ring, 1, 1000) == 1 && uring_next_cqe(&ring, &cqe) &&
+		     cqe.user_data == i && cqe.res == 0;
+	}
+	ok = ok && !ret && uring_enter(&ring, 1, 10) == -ETIME;
+	uring_exit(&ring);
+	uring_exit(&ring);	/* again does no harm */
+	CHECK("ring: 1000 NOPs through the kernel, a timeout, exit", ok);
+}
+
+/* ---- requests: what the loop lets through ---- */
+
+static struct ublksrv_io_desc test_iods[4];
+static struct dev test_dev = {
+	.size = 1 << 20, .block_size = 512, .max_io = 64 << 10, .max_discard = 1 << 20,
+	.max_write_zeroes = 1 << 20,
+};
+static struct queue test_queue = { .iods = test_iods, .dev = &test_dev };
+
+static int check_iod(unsigned op, uint64_t sector, uint32_t sectors)
+{
+	struct io io = { .tag = 2 };
+
+	test_iods[2] = (struct ublksrv_io_desc){ .op_flags = op, .start_sector = sector, .nr_sectors = sectors };
+	io_read_iod(&test_queue, &io);
+	return io_check(&test_dev, &io);
+}
+
+static void test_io_check(void)
+{
+	CHECK("requests inside the device pass",
+	      !check_iod(UBLK_IO_OP_READ, 0, 8) && !check_iod(UBLK_IO_OP_WRITE, 2047, 1) &&
+	      !check_iod(UBLK_IO_OP_DISCARD, 0, 2048) && !check_iod(UBLK_IO_OP_FLUSH, 0, 0) &&
+	      !check_iod(UBLK_IO_OP_FLUSH, UINT64_MAX, UINT32_MAX));
+	CHECK("requests outside the device are errors",
+	      check_iod(UBLK_IO_OP_READ, 2048, 1) == -EIO && check_iod(UBLK_IO_OP_READ, 2047, 2) == -EIO &&
+	      check_iod(UBLK_IO_OP_WRITE, UINT64_MAX, 1) == -EIO &&
+	      check_iod(UBLK_IO_OP_WRITE, UINT64_MAX >> 9, 1) == -EIO &&
+	      check_iod(UBLK_IO_OP_READ, 1ULL << 55, 8) == -EIO &&
+	      check_iod(UBLK_IO_OP_DISCARD, 1, 2048) == -EIO &&
+	      check_iod(UBLK_IO_OP_DISCARD, 8, UINT32_MAX) == -EIO);
+	CHECK("empty, overlong and unknown requests are errors",
+	      check_iod(UBLK_IO_OP_READ, 0, 0) == -EIO && check_iod(UBLK_IO_OP_READ, 0, 129) == -EIO &&
+	      check_iod(UBLK_IO_OP_READ, 0, UINT32_MAX) == -EIO && check_iod(4, 0, 1) == -EOPNOTSUPP &&
+	      check_iod(255, 0, 1) == -EOPNOTSUPP);
+	test_dev.read_only = true;
+	test_dev.block_size = 4096;
+	CHECK("writes to a read-only device and part blocks are errors",
+	      check_iod(UBLK_IO_OP_WRITE, 0, 8) == -EIO && check_iod(UBLK_IO_OP_WRITE_ZEROES, 0, 8) == -EIO &&
+	      check_iod(UBLK_IO_OP_READ, 0, 8) == 0 && check_iod(UBLK_IO_OP_READ, 0, 1) == -EIO);
+	test_dev.read_only = false;
+	test_dev.block_size = 512;
+}
+
+/* ---- commits: each request once, whole or as an error ---- */
+
+static struct io test_ios[4];
+static int backend_result;
+
+static int canned_queue(struct queue *q, struct io *io)
+{
+	(void)q;
+	io->buf = (void *)0x1000;
+	return backend_result;
+}
+
+static int canned_complete(struct queue *q, struct io *io, int res)
+{
+	(void)q, (void)io;
+	return res;
+}
+
+static const struct backend canned = { "canned", NULL, NULL, canned_queue, canned_complete };
+
+/* The commands that a CQE leads to: how many, and the last one. */
+static unsigned commands(struct fake *f, uint64_t user_data, int res, struct ublksrv_io_cmd *cmd, uint32_t *op)
+{
+	struct io_uring_cqe cqe = { .user_data = user_data, .res = res };
+	uint32_t before = f->ring.sq_tail;
+	const struct io_uring_sqe *sqe;
+
+	test_queue.ring = f->ring;
+	queue_dispatch(&test_queue, &cqe);
+	f->ring = test_queue.ring;
+	if (f->ring.sq_tail == before)
+		return 0;
+	sqe = &f->sqes[(f->ring.sq_tail - 1) & f->ring.sq_mask];
+	memcpy(cmd, sqe->cmd, sizeof(*cmd));
+	*op = sqe->cmd_op;
+	f->sq_head = f->ring.sq_tail;
+	return f->ring.sq_tail - before;
+}
+
+/* A request of op, 8 sectors long, answered with res: what is committed? */
+static int committed(unsigned op, int res)
+{
+	struct ublksrv_io_cmd cmd;
+	struct fake f;
+	uint32_t cmd_op;
+
+	fake_init(&f, 0, 0);
+	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
+	test_iods[1] = (struct ublksrv_io_desc){ .op_flags = op, .nr_sectors = 8 };
+	backend_result = res;
+	if (commands(&f, user_data_pack(KIND_IO, 1), 0, &cmd, &cmd_op) != 1 || cmd_op != 0x21 || cmd.tag != 1 ||
+	    test_ios[1].state != IO_FETCHED)
+		return INT32_MIN;
+	return cmd.result;
+}
+
+static void test_commit(void)
+{
+	struct ublksrv_io_cmd cmd;
+	uint32_t op;
+	struct fake f;
+
+	test_queue.ios = test_ios;
+	test_queue.be = &canned;
+	test_queue.cmd_commit = 0x21;
+	test_queue.cmd_get_data = 0x22;
+	test_queue.live = 4;
+	CHECK("commit: whole results and errors as they are",
+	      committed(UBLK_IO_OP_READ, 4096) == 4096 && committed(UBLK_IO_OP_WRITE, -ENOSPC) == -ENOSPC &&
+	      committed(UBLK_IO_OP_DISCARD, 0) == 0 && committed(UBLK_IO_OP_FLUSH, -EIO) == -EIO);
+	CHECK("commit: a short result is an error",
+	      committed(UBLK_IO_OP_WRITE, 2048) == -EIO && committed(UBLK_IO_OP_READ, 0) == -EIO &&
+	      committed(UBLK_IO_OP_READ, 8192) == -EIO);
+
+	fake_init(&f, 0, 0);
+	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
+	test_iods[1] = (struct ublksrv_io_desc){ .op_flags = UBLK_IO_OP_WRITE, .nr_sectors = 8 };
+	backend_result = IO_QUEUED;
+	CHECK("commit: not before the backend has finished, then once",
+	      commands(&f, user_data_pack(KIND_IO, 1), 0, &cmd, &op) == 0 &&
+	      commands(&f, user_data_pack(KIND_BACKEND, 1), 4096, &cmd, &op) == 1 && cmd.result == 4096);
+
+	fake_init(&f, 0, 0);
+	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
+	backend_result = 4096;
+	CHECK("get data: asked for with the backend's address, then committed",
+	      commands(&f, user_data_pack(KIND_IO, 1), 1, &cmd, &op) == 1 && op == 0x22 && cmd.addr == 0x1000 &&
+	      commands(&f, user_data_pack(KIND_IO, 1), 0, &cmd, &op) == 1 && op == 0x21 && cmd.result == 4096);
+	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
+	CHECK("get data: a copy that fell short is an error",
+	      commands(&f, user_data_pack(KIND_IO, 1), 1, &cmd, &op) == 1 &&
+	      (test_iods[1].nr_sectors = 7) &&
+	      commands(&f, user_data_pack(KIND_IO, 1), 0, &cmd, &op) == 1 && cmd.result == -EIO);
+	CHECK("abort: the tag is gone and nothing is sent",
+	      commands(&f, user_data_pack(KIND_IO, 1), -ENODEV, &cmd, &op) == 0 &&
+	      test_ios[1].state == IO_GONE && test_queue.live == 3);
+}
+
+/* ---- mem without a kernel ---- */
+
+static bool all_zero(const char *p, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (p[i])
+			return false;
+	return true;
+}
+
+static int mem_op(struct queue *q, unsigned op, uint64_t off, uint32_t len, void **buf)
+{
+	struct io io = { .op = (uint8_t)op, .off = off, .len = len };
+	int ret = backend_mem.queue(q, &io);
+
+	if (buf)
+		*buf = io.buf;
+	return ret;
+}
+
+static void test_mem(void)
+{
+	const struct options o = { .size = 1 << 20, .max_io = 1 << 20 };
+	const char *why = NULL;
+	struct dev dev = { 0 };
+	struct queue q = { .dev = &dev };
+	char *base;
+	void *p;
+	bool ok;
+
+	ok = backend_mem.open(&dev, &o, &why) == 0 && dev.size == 1 << 20 && dev.block_size == 512 &&
+	     mem_op(&q, UBLK_IO_OP_READ, 0, 4096, &p) == 4096;
+	base = p;
+	CHECK("mem: opens, and names the memory of a request",
+	      ok && all_zero(base, 4096) && mem_op(&q, UBLK_IO_OP_WRITE, 12345 * 8, 512, &p) == 512 &&
+	      (char *)p == base + 12345 * 8);
+
+	memset(base, 0xaa, 1 << 20);
+	ok = mem_op(&q, UBLK_IO_OP_WRITE_ZEROES, 512, 3 * 4096, NULL) == 0 &&
+	     all_zero(base + 512, 3 * 4096) && !all_zero(base, 512) && !all_zero(base + 512 + 3 * 4096, 1) &&
+	     (unsigned char)base[511] == 0xaa;
+	CHECK("mem: write zeroes, unaligned at both ends, and not a byte more", ok);
+	ok = mem_op(&q, UBLK_IO_OP_WRITE_ZEROES, 65536 + 1024, 512, NULL) == 0 &&
+	     all_zero(base + 65536 + 1024, 512) && (unsigned char)base[65536 + 1023] == 0xaa &&
+	     (unsigned char)base[65536 + 1536] == 0xaa;
+	CHECK("mem: write zeroes inside one page", ok);
+	ok = mem_op(&q, UBLK_IO_OP_DISCARD, 131072 + 512, 8192, NULL) == 0 &&
+	     (unsigned char)base[131072 + 512] == 0xaa && all_zero(base + 131072 + 4096, 4096) &&
+	     (unsigned char)base[131072 + 8192] == 0xaa;
+	CHECK("mem: discard gives back whole pages only", ok);
+	CHECK("mem: flush is done, the unknown is refused",
+	      mem_op(&q, UBLK_IO_OP_FLUSH, 0, 0, NULL) == 0 && mem_op(&q, 99, 0, 0, NULL) == -EOPNOTSUPP);
+	backend_mem.close(&dev);
+	CHECK("mem: closed", !dev.priv);
+}
+
+static void test_mem_prealloc(void)
+{
+	const struct options o = { .size = 1 << 20, .max_io = 1 << 20, .prealloc = true };
+	unsigned char seen[256];
+	const char *why = NULL;
+	struct dev dev = { 0 };
+	struct queue q = { .dev = &dev };
+	void *p = NULL;
+	bool ok;
+
+	ok = backend_mem.open(&dev, &o, &why) == 0 && !dev.max_discard && dev.max_write_zeroes &&
+	     mem_op(&q, UBLK_IO_OP_READ, 0, 4096, &p) == 4096;
+	memset(p, 0xaa, 1 << 20);
+	ok = ok && mem_op(&q, UBLK_IO_OP_WRITE_ZEROES, 0, 1 << 20, NULL) == 0 && all_zero(p, 1 << 20) &&
+	     mincore(p, 256 * 4096, seen) == 0;
+	for (size_t i = 0; ok && i < sizeof(seen); i++)
+		ok = seen[i] & 1;
+	CHECK("mem --prealloc: zeroes written, no page given back", ok);
+	backend_mem.close(&dev);
+}
+
+int main(void)
+{
+	setvbuf(stdout, NULL, _IONBF, 0);
+	test_sizes();
+	test_size_text();
+	test_dev_names();
+	test_option_tables();
+	test_args();
+	test_bad_args();
+	test_encoding();
+	test_ring();
+	test_ring_for_real();
+	test_io_check();
+	test_commit();
+	test_mem();
+	test_mem_prealloc();
+	return failed != 0;
+}

@@ -1,0 +1,135 @@
+# shellcheck shell=bash
+# The cases on a kernel in QEMU; sourced by test.sh. Options, from the
+# environment: VM_MEM, VM_CPUS, VM_TIMEOUT, VM_ACCEL, VM_CPU, VM_QEMU (more
+# arguments), VM_APPEND (to the kernel's command line), VM_PROGS and VM_MODULES
+# (more of them), VM_FILES ("SOURCE:DEST ..."), VM_ENV ("NAME=VALUE ..." for
+# the cases), CASE_TIMEOUT, UBLK (the binary).
+
+VM_TESTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+VM_PID= # the running QEMU, for the caller's trap
+VM_PROGS_ALL="dash timeout dd fio mkfs.ext4 e2fsck mkfs.xfs xfs_repair sfdisk losetup blockdev lsblk
+	blkdiscard fallocate strace mount umount findmnt prlimit kmod ${VM_PROGS:-}"
+VM_MODULES_ALL="ublk_drv ext4 xfs btrfs loop brd null_blk dm-mod dm-log-writes dm-flakey scsi_debug
+	zram lzo-rle ${VM_MODULES:-}"
+# shellcheck source=tests/debian.sh
+. "$VM_TESTS/debian.sh"
+
+# vm_archive FILE DIR: DIR as an initramfs archive; several may follow one
+# another in one image. Not compressed, because unpacking it is what would take
+# the emulated processor most of the time of a boot.
+vm_archive() {
+	(cd "$2" && find . | cpio -o -H newc -R 0:0 --quiet) >"$1.$$" && mv "$1.$$" "$1"
+}
+
+# vm_modules KERNELDIR: print the archive of the modules the cases use and those they need
+vm_modules() {
+	local dir=$1 key file tmp module path to release
+	key=$(echo "$VM_MODULES_ALL" | cksum | cut -d' ' -f1)
+	file=$dir/modules-$key.cpio
+	if [ ! -e "$file" ]; then
+		release=$(basename "$dir/root/lib/modules"/*)
+		tmp=$(mktemp -d)
+		mkdir -p "$tmp/usr/lib/modules/$release"
+		ln -s usr/lib "$tmp/lib"
+		cp "$dir/root/lib/modules/$release"/modules.{builtin,order}* "$tmp/lib/modules/$release/"
+		for module in $VM_MODULES_ALL; do # one the kernel has not is left out
+			PATH=$PATH:/sbin modprobe -C /dev/null -d "$dir/root" -S "$release" --show-depends "$module" 2>/dev/null || true
+		done | awk '$1 == "insmod" { print $2 }' | sort -u | while read -r path; do
+			to=$tmp/lib/modules/$release/${path##*"/modules/$release/"}
+			mkdir -p "$(dirname "$to")"
+			case $path in
+			*.xz) xz -dc "$path" >"${to%.xz}" ;;
+			*.zst) zstd -qdc "$path" >"${to%.zst}" ;;
+			*) cp "$path" "$to" ;;
+			esac || return
+		done || return
+		PATH=$PATH:/sbin depmod -b "$tmp" "$release" && vm_archive "$file" "$tmp" || return
+		rm -rf "$tmp"
+	fi
+	echo "$file"
+}
+
+# vm_programs: print the archive of the guest's programs with their libraries
+vm_programs() {
+	local programs=() program key file tmp applet
+	for program in $VM_PROGS_ALL; do
+		programs+=("$(PATH=$PATH:/usr/sbin:/sbin command -v "$program")") || { vm_die "no program $program"; return; }
+	done
+	key=$(stat -L -c "%n %s %Y" "${programs[@]}" "$(command -v busybox)" | cksum | cut -d' ' -f1)
+	file=$VM_CACHE/programs-$key.cpio
+	if [ ! -e "$file" ]; then
+		tmp=$(mktemp -d)
+		mkdir -p "$tmp"/{bin,sbin,usr/bin,usr/lib,usr/lib64,dev,proc,sys,tmp,run,mnt,root,etc,var}
+		ln -s usr/lib usr/lib64 "$tmp/"
+		touch "$tmp/etc/fstab"
+		# the real programs come before the applets in the guest's PATH, and
+		# its shell is dash because busybox's would prefer the applets
+		cp "$(command -v busybox)" "$tmp/bin/busybox"
+		for applet in $(busybox --list | grep -vx busybox); do ln -s busybox "$tmp/bin/$applet"; done
+		for program in "${programs[@]}"; do cp -L "$program" "$tmp/usr/bin/"; done
+		ln -sf ../usr/bin/dash "$tmp/bin/sh"
+		for applet in modprobe insmod rmmod lsmod depmod modinfo; do ln -s ../usr/bin/kmod "$tmp/sbin/$applet"; done
+		ldd "${programs[@]}" | awk '$2 == "=>" { print $3 } $1 ~ /^\/.*[^:]$/ { print $1 }' | sort -u |
+			while read -r applet; do install -D "$applet" "$tmp$applet" || return; done || return
+		vm_archive "$file" "$tmp" || return
+		rm -rf "$tmp"
+	fi
+	echo "$file"
+}
+
+vm_out() { printf '%s\n' "$1"; } # a line of the guest; test.sh has its own
+
+# vm_boot KERNELDIR CASEFILE...: run the cases, in order, on that kernel; the
+# guest's lines go to stdout as they come. A guest that does not get to its
+# end is a failed check.
+vm_boot() {
+	local kernel=$1 name tmp modules programs case file try line state='' why rc
+	shift
+	name=$(cat "$kernel/name")
+	programs=$(vm_programs) && modules=$(vm_modules "$kernel") && tmp=$(mktemp -d) || return
+	mkdir -p "$tmp/root/tests" "$tmp/root/bin"
+	install "$VM_TESTS/guest-init" "$tmp/root/init"
+	cp "$VM_TESTS/lib.sh" "$@" "$tmp/root/tests/"
+	install "${UBLK:-./ublk}" "$tmp/root/bin/ublk"
+	for file in ${VM_FILES:-}; do install -D "${file%%:*}" "$tmp/root${file#*:}"; done
+	{
+		for case in "$@"; do basename "$case"; done | { echo "GUEST_CASES='$(tr '\n' ' ')'"; }
+		for line in "CASE_TIMEOUT=${CASE_TIMEOUT:-600}" ${VM_ENV:-}; do echo "export $line"; done
+	} >"$tmp/root/tests/env"
+	vm_archive "$tmp/case.cpio" "$tmp/root" || return
+	cat "$programs" "$modules" "$tmp/case.cpio" >"$tmp/initrd"
+	for try in 1 2; do
+		state=boot why=
+		# shellcheck disable=SC2086 # VM_QEMU is a list
+		exec 8< <(exec timeout --foreground -k 5 "${VM_TIMEOUT:-900}" qemu-system-x86_64 \
+			-accel "${VM_ACCEL:-tcg,thread=multi}" -cpu "${VM_CPU:-max,erms=off,fsrm=off}" \
+			-m "${VM_MEM:-2G}" -smp "${VM_CPUS:-2}" -kernel "$kernel/vmlinuz" -initrd "$tmp/initrd" \
+			-append "console=ttyS0 quiet panic=-1 mitigations=off ${VM_APPEND:-}" \
+			-nographic -no-reboot -nodefaults -serial stdio ${VM_QEMU:-} 2>&1 </dev/null)
+		VM_PID=$!
+		while IFS= read -r line || [ "$line" ]; do
+			line=${line//$'\r'/}
+			while [[ $line =~ $'\e'(\[[0-9\;?]*[A-Za-z]|c) ]]; do line=${line/"${BASH_REMATCH[0]}"/}; done
+			case $line in
+			"guest: init "*) state=init ;;
+			*"Kernel panic"*) why="the kernel panicked" ;;
+			esac
+			if [ $state = boot ]; then echo "$line" >>"$tmp/boot.log"
+			elif [ "$line" ] && [ $state != off ]; then vm_out "$line"; fi
+			[ "$line" != "guest: done" ] || state=off
+		done <&8
+		rc=0
+		wait "$VM_PID" || rc=$?
+		VM_PID=
+		exec 8<&-
+		[ $state = boot ] || break
+		# Nothing of ours has run yet: this is the emulator's failure
+		vm_out "note: the guest died before init ran, boot $try of 2; the console's last lines:"
+		tail -n 12 "$tmp/boot.log"
+	done
+	[ $rc -ne 124 ] || why="timed out after ${VM_TIMEOUT:-900} s"
+	if [ $state != off ] || [ "$why" ]; then
+		vm_out "FAIL - $name: guest finished: ${why:-it ended early with status $rc}"
+	fi
+	rm -rf "$tmp"
+}
