@@ -8,7 +8,7 @@ Q = $(if $(filter 1,$(V)),,@)
 
 override CFLAGS += -std=gnu11 -Wall -Wextra -fno-strict-aliasing -fstack-protector-strong -MMD -MP
 override LDFLAGS += -static -pthread
-objs = ublk.o uring.o backend_mem.o
+objs = ublk.o uring.o backend_mem.o backend_file.o
 
 all: ublk
 
@@ -29,6 +29,7 @@ test-unit test-vm test-kernels demo: ublk
 install: ublk
 	install -D -s -m 755 ublk $(DESTDIR)$(PREFIX)/sbin/ublk
 	ln -sf ublk $(DESTDIR)$(PREFIX)/sbin/ublk-mem
+	ln -sf ublk $(DESTDIR)$(PREFIX)/sbin/ublk-file
 
 clean:
 	rm -rf ublk *.o *.d build

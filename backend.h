@@ -35,14 +35,26 @@ struct options {
 	bool cpu_affinity, read_only, no_part_scan, no_modprobe;
 	bool daemon, quiet, verbose;
 	bool prealloc, huge;	/* mem */
+	const char *path;	/* file: this and the next four */
+	uint64_t offset;
+	bool direct, create;
+	uint64_t zero_copy;	/* ZERO_COPY_* */
 	bool all, force;	/* stop */
 	bool help;
 };
 
-/* How the data of a READ or a WRITE travels between the kernel and a backend. */
+enum { ZERO_COPY_AUTO, ZERO_COPY_ON, ZERO_COPY_OFF };
+
+/*
+ * How the data of a READ or a WRITE travels between the kernel and a backend.
+ * A backend that asks for DATA_ZERO_COPY must be able to do DATA_COPY as well:
+ * it gets that where the kernel (before 6.16) cannot, and finds it in
+ * dev->data_path from the first request on.
+ */
 enum data_path {
-	DATA_COPY,	/* through a buffer that each tag has for itself */
+	DATA_COPY,	/* through io->buf, a buffer that each tag has for itself */
 	DATA_DIRECT,	/* the kernel copies from and to memory that queue() names */
+	DATA_ZERO_COPY,	/* the client's own pages: registered buffer number io->tag of the ring */
 };
 
 /*
@@ -60,6 +72,10 @@ struct dev {
 	enum data_path data_path;
 	bool read_only;
 	bool volatile_cache;		/* what is written is safe only after FLUSH */
+	bool fua;			/* a WRITE with UBLK_IO_F_FUA is safe when answered */
+	uint32_t dma_align;		/* of memory in a request, bytes; 0: the driver's default */
+	int fd;				/* what io_sqe() operates on, or -1 */
+	bool came_up;			/* the loop's word to close(): it has been in use */
 	void *priv;			/* the backend's own */
 };
 
@@ -72,6 +88,7 @@ struct io {
 	uint8_t op;			/* UBLK_IO_OP_* */
 	uint8_t state;			/* the loop's own */
 	int32_t res;			/* the loop's own */
+	uint32_t done;			/* the backend's own: bytes finished */
 	void *buf;			/* DATA_COPY: the data; DATA_DIRECT: set by queue() */
 };
 
@@ -109,6 +126,17 @@ struct backend {
 /* The device that a queue belongs to. */
 struct dev *queue_dev(const struct queue *q);
 
+/*
+ * A zeroed SQE for this request on dev->fd, its user_data and fd filled in:
+ * queue() or complete() fills in the rest and returns IO_QUEUED. One at a time.
+ */
+struct io_uring_sqe *io_sqe(struct queue *q, const struct io *io);
+
+/* One line for people on stderr. Errors are returned, not told. */
+__attribute__((format(printf, 1, 2)))
+void backend_notice(const char *fmt, ...);
+
 extern const struct backend backend_mem;
+extern const struct backend backend_file;
 
 #endif

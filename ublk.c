@@ -60,6 +60,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -73,6 +75,7 @@
 #define CTRL_NODE	"/dev/ublk-control"
 #define CTRL_TIMEOUT_MS	30000		/* no control command may take longer */
 #define ID_ANY		UINT32_MAX	/* ADD_DEV: the lowest free number */
+#define RRPART		0x125f		/* ioctl BLKRRPART: read the partition table again */
 #define NODE_LEN	32		/* "/dev/ublkb1048575p255" and some */
 #define SECTOR_SHIFT	9		/* the driver counts in these, nothing else here does */
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
@@ -126,7 +129,7 @@ enum step {
 static const char *const step_names[] = {
 	[STEP_CONTROL] = "open /dev/ublk-control",
 	[STEP_RING] = "io_uring_setup",
-	[STEP_BACKEND] = "open backend",
+	[STEP_BACKEND] = "open",
 	[STEP_ADD] = "ADD_DEV",
 	[STEP_FEATURE] = "negotiate features",
 	[STEP_PARAMS] = "SET_PARAMS",
@@ -161,6 +164,9 @@ static const struct remedy {
 	{ STEP_RING, ENOSYS, EXIT_NO_URING, "this kernel is built without io_uring (CONFIG_IO_URING)" },
 	{ STEP_RING, EPERM, EXIT_NO_URING, NULL },	/* uring_forbidden() names the cause */
 	{ STEP_RING, EACCES, EXIT_NO_URING, NULL },
+	{ STEP_BACKEND, EACCES, EXIT_PERMISSION, NULL },
+	{ STEP_BACKEND, EPERM, EXIT_PERMISSION, NULL },
+	{ STEP_BACKEND, EBUSY, EXIT_IN_USE, NULL },
 	{ STEP_ADD, EPERM, EXIT_PERMISSION, HINT_ROOT },
 	{ STEP_ADD, EACCES, EXIT_FAILURE, HINT_LIMIT },
 	{ STEP_ADD, EEXIST, EXIT_FAILURE, "that number is taken, see \"ublk list\"" },
@@ -223,6 +229,17 @@ static int fail(const char *object, enum step step, int err, const char *why)
 	return status;
 }
 
+void backend_notice(const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	notice("%s", text);
+}
+
 static int64_t now_ms(void)
 {
 	struct timespec ts;
@@ -265,7 +282,6 @@ struct ctrl {
 	struct ublk_params params;
 	uint64_t features_buf;
 	unsigned long cpus[1024 / 8 / sizeof(long)];	/* one queue's affinity */
-	char page[4096];
 };
 
 #define CTRL_NONE { .fd = -1, .ring = URING_NONE }
@@ -506,7 +522,7 @@ static int ctrl_simple(struct ctrl *c, enum step step, unsigned nr, uint32_t id,
 
 /* By the type in a cookie, so the order is for good: new ones go to the end. */
 static const struct backend *const backends[] = {
-	&backend_mem,
+	&backend_mem, &backend_file,
 };
 
 static uint64_t cookie_make(const struct backend *be)
@@ -556,7 +572,7 @@ static int ctrl_wait_gone(struct ctrl *c, uint32_t id, uint64_t cookie, int time
 enum io_state { IO_FETCHED, IO_GET_DATA, IO_SERVED, IO_GONE };
 
 /* What a CQE on a queue's ring belongs to: the low byte of user_data. */
-enum kind { KIND_IO, KIND_BACKEND, KIND_CTRL, KIND_SIGNAL };
+enum kind { KIND_IO, KIND_BACKEND, KIND_CTRL, KIND_SIGNAL, KIND_PROBE };
 
 static uint64_t user_data_pack(enum kind kind, unsigned tag)
 {
@@ -564,7 +580,7 @@ static uint64_t user_data_pack(enum kind kind, unsigned tag)
 }
 
 #define QUEUE_SPARE_SQES	8	/* besides one a tag: the polls of thread 0 */
-#define CHAR_FILE		0	/* registered file: /dev/ublkcN */
+enum { CHAR_FILE, BACKING_FILE };	/* registered files: /dev/ublkcN, dev->fd */
 
 struct server;
 
@@ -601,6 +617,8 @@ struct server {
 	int char_fd;
 	int signal_fd;
 	unsigned signals;		/* that asked us to stop */
+	bool rescan, probed;		/* node_probe(): find partitions; has ended */
+	int probe_fd, probe_res;
 	void *sink;			/* where data goes that nobody wants */
 	struct queue *queues;
 	unsigned nr_queues;
@@ -663,6 +681,8 @@ static void io_command(struct queue *q, struct io *io, uint32_t cmd_op, int resu
 	sqe->flags = IOSQE_FIXED_FILE;
 	sqe->fd = CHAR_FILE;
 	sqe->cmd_op = cmd_op;
+	if (q->dev->data_path == DATA_ZERO_COPY)
+		sqe->addr = io->tag;	/* struct ublk_auto_buf_reg: the buffer to register as */
 	sqe->user_data = user_data_pack(KIND_IO, io->tag);
 	memcpy(sqe->cmd, &cmd, sizeof(cmd));
 }
@@ -718,6 +738,19 @@ static int io_check(const struct dev *dev, const struct io *io)
 	return 0;
 }
 
+static void *io_default_buf(const struct queue *q, const struct io *io)
+{
+	switch (q->dev->data_path) {
+	case DATA_COPY:
+		return q->bufs + (size_t)io->tag * q->dev->max_io;
+	case DATA_DIRECT:
+		return q->s->sink;	/* until queue() says better */
+	case DATA_ZERO_COPY:
+		break;
+	}
+	return NULL;
+}
+
 /*
  * Read the descriptor, once, into the tag's slot. A sector number or count
  * whose bytes do not fit becomes one that io_check() refuses.
@@ -734,31 +767,55 @@ static void io_read_iod(const struct queue *q, struct io *io)
 		  UINT32_MAX : iod.nr_sectors << SECTOR_SHIFT;
 	if (io->op == UBLK_IO_OP_FLUSH)
 		io->len = 0;
-}
-
-static void *io_default_buf(const struct queue *q, const struct io *io)
-{
-	if (q->dev->data_path == DATA_DIRECT)
-		return q->s->sink;
-	return q->bufs + (size_t)io->tag * q->dev->max_io;
+	io->buf = io_default_buf(q, io);
 }
 
 /* Hand a request to the backend. Returns what queue() says, or -errno. */
 static int io_start(struct queue *q, struct io *io)
 {
-	int ret;
+	int ret = io_check(q->dev, io);
 
-	io_read_iod(q, io);
-	io->buf = io_default_buf(q, io);
-	ret = io_check(q->dev, io);
 	return ret ? ret : q->be->queue(q, io);
 }
 
 static void io_finish(struct queue *q, struct io *io, int res)
 {
-	if (res == IO_QUEUED)
-		return;
-	io_commit(q, io, res);
+	if (res != IO_QUEUED)
+		io_commit(q, io, res);
+}
+
+/*
+ * The driver has a WRITE, and wants to know where its data is to go. A backend
+ * with memory of its own says so by answering; the request is then done when
+ * the data is there. An error cannot be committed yet: the data is taken all
+ * the same. This comes again if nothing could be copied.
+ */
+static void io_get_data(struct queue *q, struct io *io)
+{
+	io_read_iod(q, io);
+	io->res = q->dev->data_path == DATA_DIRECT ? io_start(q, io) : io_check(q->dev, io);
+	if (io->res < 0)
+		io->buf = io_default_buf(q, io);
+	io->state = IO_GET_DATA;
+	io_command(q, io, q->cmd_get_data, -1);
+}
+
+/*
+ * The data of a WRITE is there. If memory ran out the copy fell short, and the
+ * descriptor now speaks of a shorter request; that is why even DATA_COPY asks
+ * for its data: a copy made beforehand falls short and nobody can tell.
+ */
+static void io_got_data(struct queue *q, struct io *io)
+{
+	bool whole = q->iods[io->tag].nr_sectors == io->len >> SECTOR_SHIFT;
+
+	io->state = IO_SERVED;
+	if (io->res < 0 || !whole)
+		io_commit(q, io, io->res < 0 ? io->res : -EIO);
+	else if (q->dev->data_path == DATA_DIRECT)
+		io_commit(q, io, io->res);
+	else
+		io_finish(q, io, q->be->queue(q, io));
 }
 
 /* The driver has something for a tag: the states at the head of this file. */
@@ -767,27 +824,15 @@ static void io_event(struct queue *q, struct io *io, int res)
 	switch (res) {
 	case UBLK_IO_RES_OK:
 		if (io->state == IO_GET_DATA) {
-			/* fell short if memory ran out: the descriptor says so */
-			bool whole = q->iods[io->tag].nr_sectors == io->len >> SECTOR_SHIFT;
-
-			io->state = IO_SERVED;
-			io_commit(q, io, whole ? io->res : -EIO);
+			io_got_data(q, io);
 			return;
 		}
 		io->state = IO_SERVED;
+		io_read_iod(q, io);
 		io_finish(q, io, io_start(q, io));
 		return;
 	case UBLK_IO_RES_NEED_GET_DATA:
-		/*
-		 * A WRITE of a DATA_DIRECT backend, which answers at once. An
-		 * error cannot be committed before the data has been taken:
-		 * it goes into the sink. Comes again if nothing could be copied.
-		 */
-		io->res = io_start(q, io);
-		if (io->res < 0)
-			io->buf = q->s->sink;
-		io->state = IO_GET_DATA;
-		io_command(q, io, q->cmd_get_data, -1);
+		io_get_data(q, io);
 		return;
 	case UBLK_IO_RES_ABORT:
 		io->state = IO_GONE;
@@ -796,6 +841,16 @@ static void io_event(struct queue *q, struct io *io, int res)
 	default:
 		queue_die(q, "tag %u in state %u: unexpected result %d", io->tag, io->state, res);
 	}
+}
+
+struct io_uring_sqe *io_sqe(struct queue *q, const struct io *io)
+{
+	struct io_uring_sqe *sqe = queue_sqe(q);
+
+	sqe->flags = IOSQE_FIXED_FILE;
+	sqe->fd = BACKING_FILE;
+	sqe->user_data = user_data_pack(KIND_BACKEND, io->tag);
+	return sqe;
 }
 
 static void queue_poll(struct queue *q, int fd, enum kind kind)
@@ -845,6 +900,9 @@ static void queue_dispatch(struct queue *q, const struct io_uring_cqe *cqe)
 		return;
 	case KIND_SIGNAL:
 		queue_signal(q);
+		return;
+	case KIND_PROBE:
+		q->s->probed = true;
 		return;
 	}
 }
@@ -905,6 +963,20 @@ static int queue_map(struct queue *q)
 	return 0;
 }
 
+static int queue_register(struct queue *q)
+{
+	const int fds[] = { [CHAR_FILE] = q->s->char_fd, [BACKING_FILE] = q->dev->fd };
+	const struct io_uring_rsrc_register sparse = {
+		.nr = q->depth,
+		.flags = IORING_RSRC_REGISTER_SPARSE,
+	};
+	int ret = uring_register(&q->ring, IORING_REGISTER_FILES, fds, q->dev->fd < 0 ? 1 : 2);
+
+	if (!ret && q->dev->data_path == DATA_ZERO_COPY)
+		ret = uring_register(&q->ring, IORING_REGISTER_BUFFERS2, &sparse, sizeof(sparse));
+	return ret;
+}
+
 static void queue_fetch_all(struct queue *q)
 {
 	for (unsigned tag = 0; tag < q->depth; tag++) {
@@ -933,7 +1005,7 @@ static int queue_start(struct queue *q)
 			 IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN |
 			 IORING_SETUP_DEFER_TASKRUN);
 	if (!ret)
-		ret = uring_register(&q->ring, IORING_REGISTER_FILES, &q->s->char_fd, 1);
+		ret = queue_register(q);
 	if (!ret)
 		ret = queue_map(q);
 	if (ret)
@@ -1211,11 +1283,20 @@ static int server_add(struct server *s)
 		.addr = (uintptr_t)&c->info,
 		.len = sizeof(c->info),
 	};
-	uint64_t want = s->dev.data_path == DATA_DIRECT ? UBLK_F_NEED_GET_DATA : 0;
+	uint64_t want;
 	int ret;
 
-	if (o->no_part_scan)
-		want |= c->features & UBLK_F_NO_AUTO_PART_SCAN;
+	c->step = STEP_FEATURE;
+	if (s->dev.data_path == DATA_ZERO_COPY && !(c->features & UBLK_F_AUTO_BUF_REG)) {
+		s->why = "this kernel has no zero copy (AUTO_BUF_REG, Linux 6.16)";
+		if (o->zero_copy == ZERO_COPY_ON)
+			return -EOPNOTSUPP;
+		s->why = NULL;
+		s->dev.data_path = DATA_COPY;
+	}
+	want = s->dev.data_path == DATA_ZERO_COPY ? UBLK_F_AUTO_BUF_REG : UBLK_F_NEED_GET_DATA;
+	want |= c->features & UBLK_F_NO_AUTO_PART_SCAN;
+	s->rescan = want & UBLK_F_NO_AUTO_PART_SCAN && !o->no_part_scan;
 	s->cookie = cookie_make(s->be);
 	c->info = (struct ublksrv_ctrl_dev_info){
 		.nr_hw_queues = (uint16_t)o->queues,
@@ -1270,7 +1351,8 @@ static int server_set_params(struct server *s)
 		.types = UBLK_PARAM_TYPE_BASIC,
 		.basic = {
 			.attrs = (d->read_only ? UBLK_ATTR_READ_ONLY : 0) |
-				 (d->volatile_cache ? UBLK_ATTR_VOLATILE_CACHE : 0),
+				 (d->volatile_cache ? UBLK_ATTR_VOLATILE_CACHE : 0) |
+				 (d->fua ? UBLK_ATTR_FUA : 0),
 			.logical_bs_shift = shift_of(d->block_size),
 			.physical_bs_shift = shift_of(d->physical_block_size),
 			.io_min_shift = shift_of(d->physical_block_size),
@@ -1287,6 +1369,10 @@ static int server_set_params(struct server *s)
 			.max_write_zeroes_sectors = d->max_write_zeroes >> SECTOR_SHIFT,
 			.max_discard_segments = 1,
 		};
+	}
+	if (d->data_path == DATA_ZERO_COPY && d->dma_align) {
+		c->params.types |= UBLK_PARAM_TYPE_DMA_ALIGN;
+		c->params.dma.alignment = d->dma_align - 1;
 	}
 	c->step = STEP_PARAMS;
 	return ctrl_send(c, UBLK_CMD_SET_PARAMS, cmd);
@@ -1416,39 +1502,55 @@ static int server_start_queues(struct server *s)
 	return ret;
 }
 
-/* One operation on /dev/ublkbN by a kernel worker, while this thread serves it. */
-static int server_node_op(struct server *s, uint8_t opcode, int fd, uint64_t addr, uint32_t len)
+/* Runs in a thread of its own, as all of it waits for requests that queue 0 serves. */
+static void *node_probe(void *arg)
 {
-	struct io_uring_sqe *sqe = ctrl_sqe(&s->ctrl, opcode, fd);
+	struct server *s = arg;
+	char node[NODE_LEN], block[4096];
+	int fd, ret = 0;
 
-	sqe->flags = IOSQE_ASYNC;
-	sqe->addr = addr;
-	sqe->len = len;
-	if (opcode == IORING_OP_OPENAT)
-		sqe->open_flags = O_RDONLY | O_CLOEXEC;
-	return ctrl_wait(&s->ctrl, CTRL_TIMEOUT_MS);
+	server_node(s, node);
+	fd = open(node, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		ret = -errno;
+	if (!ret && s->rescan && ioctl(fd, RRPART))
+		debug("%s: BLKRRPART: %s", node, strerror(errno));
+	errno = EIO;
+	if (!ret && pread(fd, block, s->dev.block_size, 0) != (ssize_t)s->dev.block_size)
+		ret = -errno;
+	if (fd >= 0)
+		close(fd);	/* writes back what others left dirty */
+	s->probe_res = ret;
+	(void)eventfd_write(s->probe_fd, 1);
+	return NULL;
 }
 
 /*
- * Usable means: it opens, and it reads. Asked before anybody is told its name.
- * All three operations may wait for requests that we are to serve; the close
- * as well, as it writes back what others left dirty.
+ * Usable means: it opens, it reads, and its partitions are there. Asked before
+ * anybody is told its name. Where the driver scans for partitions some time
+ * after START_DEV it was told not to (server_add()), and this does it.
  */
 static int server_try_node(struct server *s)
 {
-	struct ctrl *c = &s->ctrl;
-	int fd, ret;
+	struct queue *q = &s->queues[0];
+	int64_t end = now_ms() + CTRL_TIMEOUT_MS;
+	pthread_t thread;
+	int ret;
 
-	c->step = STEP_NODE;
-	server_node(s, c->page);
-	fd = server_node_op(s, IORING_OP_OPENAT, AT_FDCWD, (uintptr_t)c->page, 0);
-	if (fd < 0)
-		return fd;
-	ret = server_node_op(s, IORING_OP_READ, fd, (uintptr_t)c->page, s->dev.block_size);
-	if (ret >= 0)
-		ret = (uint32_t)ret == s->dev.block_size ? 0 : -EIO;
-	(void)server_node_op(s, IORING_OP_CLOSE, fd, 0, 0);
-	return ret;
+	s->ctrl.step = STEP_NODE;
+	s->probe_fd = eventfd(0, EFD_CLOEXEC);
+	if (s->probe_fd < 0)
+		return -errno;
+	ret = -pthread_create(&thread, NULL, node_probe, s);
+	if (ret)
+		return ret;
+	queue_poll(q, s->probe_fd, KIND_PROBE);
+	while (!s->probed)
+		if (now_ms() >= end || queue_turn(q, (int)(end - now_ms())))
+			return -ETIME;
+	pthread_join(thread, NULL);
+	close(s->probe_fd);
+	return s->probe_res;
 }
 
 /*
@@ -1460,6 +1562,9 @@ static int server_up(struct server *s, int report_fd)
 	struct ctrl *c = &s->ctrl;
 	int ret;
 
+	ret = ctrl_open(c, !s->o->no_modprobe);
+	if (ret)
+		return ret;
 	c->step = STEP_BACKEND;
 	ret = s->be->open(&s->dev, s->o, &s->why);
 	if (ret)
@@ -1472,9 +1577,7 @@ static int server_up(struct server *s, int report_fd)
 		s->sink = NULL;
 		return -errno;
 	}
-	ret = ctrl_open(c, !s->o->no_modprobe);
-	if (!ret)
-		ret = server_add(s);
+	ret = server_add(s);
 	if (s->added && report_fd >= 0)
 		(void)report_send(report_fd, s->id, false);
 	if (!ret)
@@ -1485,7 +1588,10 @@ static int server_up(struct server *s, int report_fd)
 		ret = server_start_queues(s);
 	if (!ret)
 		ret = ctrl_simple(c, STEP_START, UBLK_CMD_START_DEV, s->id, (uint64_t)getpid());
-	return ret ? ret : server_try_node(s);
+	if (!ret)
+		ret = server_try_node(s);
+	s->dev.came_up = !ret;
+	return ret;
 }
 
 /* Let the tags go: they end by STOP_DEV, whoever sent it. */
@@ -1668,9 +1774,9 @@ static bool parse_dev(const char *s, uint32_t *id)
 
 /* ---- the command line: tables that are both parser and help ---- */
 
-enum { V_MEM = 1, V_LIST = 2, V_STOP = 4, V_HELP = 8 };
+enum { V_MEM = 1, V_LIST = 2, V_STOP = 4, V_HELP = 8, V_FILE = 16, V_SERVE = V_MEM | V_FILE };
 
-enum opt_type { OPT_FLAG, OPT_NUMBER, OPT_SIZE };
+enum opt_type { OPT_FLAG, OPT_NUMBER, OPT_SIZE, OPT_STRING, OPT_CHOICE };
 
 static const struct option_def {
 	const char *name;
@@ -1683,31 +1789,41 @@ static const struct option_def {
 	const char *help;
 } option_defs[] = {
 #define FIELD(f) offsetof(struct options, f)
-	{ "size", 0, OPT_SIZE, "SIZE", FIELD(size), 512, 1ULL << 62, V_MEM,
-	  "the same as the operand: K, M, G, T, P are powers of 1024, KB, MB... of 1000" },
-	{ "id", 0, OPT_NUMBER, "N", FIELD(id), 0, UBLK_MAX_UBLKS - 1, V_MEM,
+	{ "size", 0, OPT_SIZE, "SIZE", FIELD(size), 512, 1ULL << 62, V_SERVE,
+	  "mem: the same as the operand; file: how much of it to show, or to make" },
+	{ "id", 0, OPT_NUMBER, "N", FIELD(id), 0, UBLK_MAX_UBLKS - 1, V_SERVE,
 	  "device number; default: the lowest free one" },
-	{ "queues", 0, OPT_NUMBER, "N", FIELD(queues), 1, UBLK_MAX_NR_QUEUES, V_MEM,
+	{ "queues", 0, OPT_NUMBER, "N", FIELD(queues), 1, UBLK_MAX_NR_QUEUES, V_SERVE,
 	  "hardware queues, each with a ring and a thread; default: 1" },
-	{ "qdepth", 0, OPT_NUMBER, "N", FIELD(qdepth), 1, UBLK_MAX_QUEUE_DEPTH, V_MEM,
+	{ "qdepth", 0, OPT_NUMBER, "N", FIELD(qdepth), 1, UBLK_MAX_QUEUE_DEPTH, V_SERVE,
 	  "requests in flight in a queue; default: 128" },
-	{ "cpu-affinity", 0, OPT_FLAG, NULL, FIELD(cpu_affinity), 0, 0, V_MEM,
+	{ "cpu-affinity", 0, OPT_FLAG, NULL, FIELD(cpu_affinity), 0, 0, V_SERVE,
 	  "pin each queue's thread to the CPUs whose requests the queue takes" },
-	{ "block-size", 0, OPT_SIZE, "N", FIELD(block_size), 512, 4096, V_MEM,
+	{ "block-size", 0, OPT_SIZE, "N", FIELD(block_size), 512, 4096, V_SERVE,
 	  "logical block size, a power of two; default: 512" },
-	{ "max-io", 0, OPT_SIZE, "SIZE", FIELD(max_io), 4096, 32 << 20, V_MEM,
+	{ "max-io", 0, OPT_SIZE, "SIZE", FIELD(max_io), 4096, 32 << 20, V_SERVE,
 	  "largest request; default: 1M" },
-	{ "read-only", 'r', OPT_FLAG, NULL, FIELD(read_only), 0, 0, V_MEM,
-	  "the block layer refuses writes" },
-	{ "no-part-scan", 0, OPT_FLAG, NULL, FIELD(no_part_scan), 0, 0, V_MEM,
+	{ "read-only", 'r', OPT_FLAG, NULL, FIELD(read_only), 0, 0, V_SERVE,
+	  "the block layer refuses writes; a file is opened for reading only" },
+	{ "no-part-scan", 0, OPT_FLAG, NULL, FIELD(no_part_scan), 0, 0, V_SERVE,
 	  "do not look for partitions" },
-	{ "no-modprobe", 0, OPT_FLAG, NULL, FIELD(no_modprobe), 0, 0, V_MEM,
+	{ "no-modprobe", 0, OPT_FLAG, NULL, FIELD(no_modprobe), 0, 0, V_SERVE,
 	  "do not load the driver" },
 	{ "prealloc", 0, OPT_FLAG, NULL, FIELD(prealloc), 0, 0, V_MEM,
 	  "take all memory at once and keep it; default: as it is written, back on discard" },
 	{ "huge", 0, OPT_FLAG, NULL, FIELD(huge), 0, 0, V_MEM,
 	  "ask for transparent huge pages" },
-	{ "daemon", 'd', OPT_FLAG, NULL, FIELD(daemon), 0, 0, V_MEM,
+	{ "path", 0, OPT_STRING, "PATH", FIELD(path), 0, 0, V_FILE,
+	  "the same as the operand: a regular file or a block device" },
+	{ "direct", 0, OPT_FLAG, NULL, FIELD(direct), 0, 0, V_FILE,
+	  "bypass the page cache (O_DIRECT), if the file takes it" },
+	{ "offset", 0, OPT_SIZE, "SIZE", FIELD(offset), 0, 1ULL << 62, V_FILE,
+	  "where in the file the device begins, a multiple of the block size; default: 0" },
+	{ "create", 0, OPT_FLAG, NULL, FIELD(create), 0, 0, V_FILE,
+	  "make a new sparse file of --size" },
+	{ "zero-copy", 0, OPT_CHOICE, "auto|on|off", FIELD(zero_copy), 0, 0, V_FILE,
+	  "move data straight between the client's pages and the file; default: auto" },
+	{ "daemon", 'd', OPT_FLAG, NULL, FIELD(daemon), 0, 0, V_SERVE,
 	  "print the node and return; the server stays in the background" },
 	{ "all", 0, OPT_FLAG, NULL, FIELD(all), 0, 0, V_STOP,
 	  "every device that ublk or another server made" },
@@ -1715,11 +1831,11 @@ static const struct option_def {
 	  "even if it is in use; dirty pages are still written" },
 	{ "wait", 0, OPT_NUMBER, "SECONDS", FIELD(wait), 0, 86400, V_STOP,
 	  "wait for it to become free; default: 0" },
-	{ "quiet", 'q', OPT_FLAG, NULL, FIELD(quiet), 0, 0, V_MEM | V_STOP | V_LIST,
+	{ "quiet", 'q', OPT_FLAG, NULL, FIELD(quiet), 0, 0, V_SERVE | V_STOP | V_LIST,
 	  "errors only" },
-	{ "verbose", 'v', OPT_FLAG, NULL, FIELD(verbose), 0, 0, V_MEM | V_STOP | V_LIST,
+	{ "verbose", 'v', OPT_FLAG, NULL, FIELD(verbose), 0, 0, V_SERVE | V_STOP | V_LIST,
 	  "say what is done" },
-	{ "help", 'h', OPT_FLAG, NULL, FIELD(help), 0, 0, V_MEM | V_STOP | V_LIST | V_HELP,
+	{ "help", 'h', OPT_FLAG, NULL, FIELD(help), 0, 0, V_SERVE | V_STOP | V_LIST | V_HELP,
 	  "this page" },
 #undef FIELD
 };
@@ -1737,6 +1853,7 @@ struct verb {
 	const char *name;
 	unsigned bit;
 	const char *operands;		/* for the usage line */
+	const char *operand_option;	/* the option that the one operand stands for */
 	int min, max;			/* how many */
 	int (*run)(const struct args *a);	/* returns the exit status */
 	const struct backend *be;	/* what a device is made of, for verbs that make one */
@@ -1776,6 +1893,24 @@ static int usage_error(const struct verb *v, const char *fmt, ...)
 	return EXIT_USAGE;
 }
 
+/* Which of "auto|on|off" is this? */
+static bool choice_find(const char *choices, const char *value, uint64_t *which)
+{
+	const size_t len = strlen(value);
+	uint64_t n = 0;
+
+	for (const char *c = choices; c; n++) {
+		size_t l = strcspn(c, "|");
+
+		if (l == len && !strncmp(c, value, len)) {
+			*which = n;
+			return true;
+		}
+		c = c[l] ? c + l + 1 : NULL;
+	}
+	return false;
+}
+
 /* A value into its place. word is what the user wrote, for the message. */
 static int option_store(const struct verb *v, struct args *a, const struct option_def *d,
 			const char *word, const char *value)
@@ -1788,9 +1923,20 @@ static int option_store(const struct verb *v, struct args *a, const struct optio
 	if (a->given & bit)
 		return usage_error(v, "%s: --%s is given twice", word, d->name);
 	a->given |= bit;
-	if (d->type == OPT_FLAG) {
+	switch (d->type) {
+	case OPT_FLAG:
 		*(bool *)where = true;
 		return 0;
+	case OPT_STRING:
+		*(const char **)where = value;
+		return *value ? 0 : usage_error(v, "%s: --%s is empty", word, d->name);
+	case OPT_CHOICE:
+		if (choice_find(d->arg, value, where))
+			return 0;
+		return usage_error(v, "%s: \"%s\" is not one of %s", word, value, d->arg);
+	case OPT_NUMBER:
+	case OPT_SIZE:
+		break;
 	}
 	ok = d->type == OPT_SIZE ? parse_size(value, &n) : parse_number(value, &n);
 	if (!ok || n < d->min || n > d->max)
@@ -1873,7 +2019,7 @@ static void server_banner(const struct server *s)
 
 	size_text(s->dev.size, size, sizeof(size));
 	notice("/dev/ublkb%u: %s, %s, %u queue%s of %u; Ctrl-C or \"ublk stop %u\" ends it", s->id,
-	       s->be->name, size, s->nr_queues, s->nr_queues > 1 ? "s" : "",
+	       s->o->path ? s->o->path : s->be->name, size, s->nr_queues, s->nr_queues > 1 ? "s" : "",
 	       s->ctrl.info.queue_depth, s->id);
 }
 
@@ -1931,7 +2077,7 @@ static int server_announce(struct server *s, int report_fd)
 		return ret;
 	}
 	stdio_to_null();
-	ret = report_send(report_fd, s->id, true);
+	ret = chdir("/") ? -errno : report_send(report_fd, s->id, true);
 	close(report_fd);
 	return ret;
 }
@@ -1944,7 +2090,7 @@ static int serve(const struct backend *be, const struct options *o, int report_f
 {
 	struct server *s = calloc(1, sizeof(*s));
 	enum step step;
-	char node[NODE_LEN];
+	char node[4096];
 	int ret, down, status = 0;
 
 	if (!s)
@@ -1953,6 +2099,7 @@ static int serve(const struct backend *be, const struct options *o, int report_f
 	s->o = o;
 	s->ctrl = (struct ctrl)CTRL_NONE;
 	s->char_fd = -1;
+	s->dev.fd = -1;
 	sem_init(&s->ready, 0, 0);
 	s->signal_fd = signals_open(report_fd >= 0);
 	ret = s->signal_fd < 0 ? s->signal_fd : server_up(s, report_fd);
@@ -1963,15 +2110,16 @@ static int serve(const struct backend *be, const struct options *o, int report_f
 	}
 	if (s->added)
 		server_node(s, node);
+	else
+		snprintf(node, sizeof(node), "%s", o->path ? o->path : be->name);
 	if (ret)
-		status = fail(s->added ? node : be->name, step, ret, s->why);
+		status = fail(node, step, ret, s->why);
 	else
 		server_run(s);
 	down = server_down(s);
 	if (down && !status)
 		status = fail(node, s->ctrl.step, down, NULL);
-	free(s);
-	return status;
+	return status;	/* *s is left to the end of the process: a thread may still hang on it */
 }
 
 /* The server died with a half-made device: nobody else will remove it. */
@@ -2041,8 +2189,6 @@ static int serve_in_background(const struct backend *be, const struct options *o
 	(void)syscall(SYS_close_range, 4, ~0U, 0);
 	setsid();
 	umask(077);
-	if (chdir("/"))
-		_exit(EXIT_FAILURE);
 	_exit(serve(be, o, 3));
 }
 
@@ -2093,10 +2239,36 @@ static int dev_ids(uint32_t **ids)
 	return nr;
 }
 
+/* The backing of a server's device: the file or block device that it has open. */
+static bool server_backing(int pid, char *path, size_t len)
+{
+	char fd_path[64];
+	bool found = false;
+	struct dirent *e;
+	struct stat st;
+	DIR *d;
+
+	snprintf(fd_path, sizeof(fd_path), "/proc/%d/fd", pid);
+	d = opendir(fd_path);
+	while (d && !found && (e = readdir(d))) {
+		ssize_t n;
+
+		if (atoi(e->d_name) < 3 || fstatat(dirfd(d), e->d_name, &st, 0) ||
+		    !(S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)))
+			continue;
+		n = readlinkat(dirfd(d), e->d_name, path, len - 1);
+		found = n > 0;
+		path[found ? n : 0] = 0;
+	}
+	if (d)
+		closedir(d);
+	return found;
+}
+
 static int list_one(struct ctrl *c, uint32_t id)
 {
 	const struct ublksrv_ctrl_dev_info *i = &c->info;
-	char node[NODE_LEN], size[32] = "-", pid[16] = "-";
+	char node[NODE_LEN], size[32] = "-", pid[16] = "-", backing[4096] = "-";
 	bool read_only;
 	int ret = ctrl_get_info(c, id);
 
@@ -2109,8 +2281,10 @@ static int list_one(struct ctrl *c, uint32_t id)
 	snprintf(node, sizeof(node), "/dev/ublkb%u", id);
 	if (i->state != UBLK_S_DEV_DEAD && i->ublksrv_pid > 0)
 		snprintf(pid, sizeof(pid), "%d", i->ublksrv_pid);
+	if (pid[0] != '-' && !server_backing(i->ublksrv_pid, backing, sizeof(backing)))
+		snprintf(backing, sizeof(backing), "-");
 	printf("%-14s %-5s %7s %-8s %7s %6u %5u %2u %s\n", node, cookie_type(i->ublksrv_flags), size,
-	       state_name(i->state), pid, i->nr_hw_queues, i->queue_depth, read_only, "-");
+	       state_name(i->state), pid, i->nr_hw_queues, i->queue_depth, read_only, backing);
 	return 0;
 }
 
@@ -2240,10 +2414,11 @@ static int cmd_stop(const struct args *a)
 static int cmd_help(const struct args *a);
 
 static const struct verb verbs[] = {
-	{ "mem", V_MEM, "SIZE", 0, 1, cmd_serve, &backend_mem, "a RAM disk" },
-	{ "list", V_LIST, "[DEV...]", 0, INT32_MAX, cmd_list, NULL, "show devices" },
-	{ "stop", V_STOP, "DEV... | --all", 0, INT32_MAX, cmd_stop, NULL, "stop and remove devices" },
-	{ "help", V_HELP, "[VERB]", 0, 1, cmd_help, NULL, "this page, or a verb's" },
+	{ "mem", V_MEM, "SIZE", "size", 0, 1, cmd_serve, &backend_mem, "a RAM disk" },
+	{ "file", V_FILE, "PATH", "path", 0, 1, cmd_serve, &backend_file, "a disk from a file or a block device" },
+	{ "list", V_LIST, "[DEV...]", NULL, 0, INT32_MAX, cmd_list, NULL, "show devices" },
+	{ "stop", V_STOP, "DEV... | --all", NULL, 0, INT32_MAX, cmd_stop, NULL, "stop and remove devices" },
+	{ "help", V_HELP, "[VERB]", NULL, 0, 1, cmd_help, NULL, "this page, or a verb's" },
 };
 
 static const struct verb *verb_find(const char *name)
@@ -2308,41 +2483,50 @@ static void stdio_hold(void)
 }
 
 /* What the table cannot say about one option, or says only about two together. */
-static int args_check(const struct verb *v, const struct options *o)
+static int serve_check(const struct verb *v, const struct options *o)
 {
-	const uint64_t bs = o->block_size ? o->block_size : 512;
+	const unsigned bs = o->block_size ? (unsigned)o->block_size : 512;
 
 	if (bs & (bs - 1))
-		return usage_error(v, "--block-size=%u: not a power of two", (unsigned)bs);
+		return usage_error(v, "--block-size=%u: not a power of two", bs);
 	if (o->max_io % 4096)
 		return usage_error(v, "--max-io=%u: not a multiple of 4096", (unsigned)o->max_io);
-	if (o->size % bs)
+	if (o->offset % bs)
+		return usage_error(v, "--offset=%llu: not a multiple of the block size, %u",
+				   (unsigned long long)o->offset, bs);
+	if (o->size % bs && (v->bit == V_MEM || o->create))
 		return usage_error(v, "SIZE: %llu is not a multiple of the block size, %u",
-				   (unsigned long long)o->size, (unsigned)bs);
+				   (unsigned long long)o->size, bs);
+	if (o->create && !o->size)
+		return usage_error(v, "--create: how large is it to be? --size=SIZE");
+	if (o->create && o->read_only)
+		return usage_error(v, "--create: a new file is of no use --read-only");
 	return 0;
 }
 
-/* "mem SIZE" and "mem --size=SIZE" are the same. */
+/* "mem SIZE" and "mem --size=SIZE" are the same; one of them there must be. */
+static int serve_args(const struct verb *v, struct args *a)
+{
+	const struct option_def *d = option_find(v->operand_option, strlen(v->operand_option));
+	int ret = 0;
+
+	if (a->nr)
+		ret = option_store(v, a, d, v->operands, a->operands[0]);
+	else if (!(a->given & 1ULL << (d - option_defs)))
+		ret = usage_error(v, "%s is missing", v->operands);
+	return ret ? ret : serve_check(v, &a->o);
+}
+
 static int run_verb(const struct verb *v, int argc, char **argv)
 {
 	struct args a;
 	int ret = args_parse(v, &a, argc, argv);
 
-	if (ret)
-		return ret;
-	if (a.o.help)
+	if (!ret && a.o.help)
 		return help_verb(v);
-	if (v->bit == V_MEM) {
-		if (a.nr)
-			ret = option_store(v, &a, option_find("size", 4), "SIZE", a.operands[0]);
-		else if (!a.o.size)
-			ret = usage_error(v, "SIZE is missing, as in \"ublk mem 1G\"");
-		if (!ret)
-			ret = args_check(v, &a.o);
-		if (ret)
-			return ret;
-	}
-	return v->run(&a);
+	if (!ret && v->be)
+		ret = serve_args(v, &a);
+	return ret ? ret : v->run(&a);
 }
 
 int main(int argc, char **argv)

@@ -7,6 +7,7 @@
 #ifndef UBLK_CMD_H
 #define UBLK_CMD_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /*
@@ -44,6 +45,7 @@ enum {
 #define UBLK_F_USER_RECOVERY_REISSUE	(1ULL << 4)
 #define UBLK_F_UNPRIVILEGED_DEV		(1ULL << 5)
 #define UBLK_F_CMD_IOCTL_ENCODE		(1ULL << 6)
+#define UBLK_F_AUTO_BUF_REG		(1ULL << 11)	/* 6.16 */
 #define UBLK_F_SAFE_STOP_DEV		(1ULL << 17)
 #define UBLK_F_NO_AUTO_PART_SCAN	(1ULL << 18)
 
@@ -131,9 +133,19 @@ struct ublk_param_devt {
 	uint32_t disk_minor;
 };
 
+struct ublk_param_zoned {
+	uint32_t unused[8];
+};
+
+struct ublk_param_dma_align {
+	uint32_t alignment;	/* a mask: 511 for 512 bytes */
+	uint8_t pad[4];
+};
+
 #define UBLK_PARAM_TYPE_BASIC	(1 << 0)
 #define UBLK_PARAM_TYPE_DISCARD	(1 << 1)
 #define UBLK_PARAM_TYPE_DEVT	(1 << 2)
+#define UBLK_PARAM_TYPE_DMA_ALIGN (1 << 4)	/* 6.15 */
 
 /* SET_PARAMS, GET_PARAMS: the driver takes a shorter structure than its own */
 struct ublk_params {
@@ -142,8 +154,11 @@ struct ublk_params {
 	struct ublk_param_basic basic;
 	struct ublk_param_discard discard;
 	struct ublk_param_devt devt;
+	struct ublk_param_zoned zoned;
+	struct ublk_param_dma_align dma;
 };
-_Static_assert(sizeof(struct ublk_params) == 80, "ublk ABI");
+_Static_assert(sizeof(struct ublk_params) == 120, "ublk ABI");
+_Static_assert(offsetof(struct ublk_params, dma) == 108, "ublk ABI");
 
 #define UBLK_IO_OP_READ		0
 #define UBLK_IO_OP_WRITE	1

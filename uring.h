@@ -88,17 +88,32 @@ enum {
 
 	IORING_REGISTER_FILES = 2,
 	IORING_UNREGISTER_FILES = 3,
+	IORING_REGISTER_BUFFERS2 = 15,
+	IORING_RSRC_REGISTER_SPARSE = 1 << 0,
 
 	IOSQE_FIXED_FILE = 1 << 0,
 	IOSQE_ASYNC = 1 << 4,
 };
 
+struct io_uring_rsrc_register {
+	uint32_t nr, flags;
+	uint64_t resv2, data, tags;
+};
+
 enum {
+	IORING_FSYNC_DATASYNC = 1 << 0,
+	IORING_RWF_DSYNC = 1 << 1,			/* sqe.rw_flags: include/uapi/linux/fs.h */
+
 	IORING_OP_NOP = 0,
+	IORING_OP_FSYNC = 3,
+	IORING_OP_READ_FIXED = 4,
+	IORING_OP_WRITE_FIXED = 5,
 	IORING_OP_POLL_ADD = 6,
+	IORING_OP_FALLOCATE = 17,
 	IORING_OP_OPENAT = 18,
 	IORING_OP_CLOSE = 19,
 	IORING_OP_READ = 22,
+	IORING_OP_WRITE = 23,
 	IORING_OP_URING_CMD = 46,
 };
 

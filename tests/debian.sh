@@ -9,7 +9,7 @@ VM_CACHE=${UBLK_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ublk-test}
 # A package, and the file or command that shows it is installed
 VM_PACKAGES="gcc:gcc libc6-dev:/usr/include/stdio.h make:make busybox-static:busybox cpio:cpio kmod:modprobe
 	xz-utils:xz fio:fio e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs fdisk:sfdisk mount:losetup
-	util-linux:blkdiscard strace:strace dash:dash"
+	util-linux:blkdiscard strace:strace dash:dash diffutils:cmp dmsetup:dmsetup btrfs-progs:mkfs.btrfs"
 
 vm_note() { echo "test: $*" >&2; }
 vm_die() { vm_note "$*"; return 1; }
@@ -74,37 +74,49 @@ vm_need() {
 }
 
 # vm_refresh: $VM_CACHE/index has a line "VERSION SUITE PACKAGE-VERSION" for
-# each kernel in Debian's suites, at most a day old where the network allows
+# each kernel in Debian's suites, at most a day old where the network allows. A
+# fourth word "pool" says that the suites list the image but not its modules.
 vm_refresh() {
-	local dir=$VM_CACHE/apt index=$VM_CACHE/index uri suite key names
+	local dir=$VM_CACHE/apt index=$VM_CACHE/index uri suite key names ok=
 	[ -z "$(find "$index" -mtime -1 2>/dev/null)" ] || return 0
 	mkdir -p "$dir"
 	uri=${UBLK_TEST_MIRROR:-$(vm_mirror | awk '$2 !~ /-security$/ && $1 ~ /debian/ { print $1; exit }')}
 	key=$(find /usr/share/keyrings -name 'debian-archive-keyring.*' | head -n 1)
-	for suite in $VM_SUITES; do
-		echo "deb ${key:+[signed-by=$key] }$uri $suite main"
+	for suite in $VM_SUITES; do # a list that has not changed for a while will do
+		echo "deb [check-valid-until=no check-date=no${key:+ signed-by=$key}] $uri $suite main"
 	done >"$dir/sources.list"
-	if [ "$uri" ] && vm_apt "$dir" apt-get -qq update --error-on=any >"$dir/log" 2>&1; then
-		names=$(vm_apt "$dir" apt-cache pkgnames linux-image- | grep -E "^linux-image-[0-9][^-]*(-[0-9]+)?-$VM_ARCH\$")
-		# shellcheck disable=SC2086 # a list; a line of madison is "PACKAGE | VERSION | URI SUITE/main ..."
-		vm_apt "$dir" apt-cache madison $names |
-			sed -n "s,^ *linux-image-\(.*\)-$VM_ARCH *| *\([^ ]*\) *| [^ ]* \([^ ]*\)/main .*,\1 \3 \2,p" |
-			sort -V -u >"$index.new"
-		mv "$index.new" "$index"
+	if [ -z "$uri" ]; then
+		vm_note "no Debian mirror among this machine's apt sources: set UBLK_TEST_MIRROR to one"
+	elif vm_apt "$dir" apt-get -qq update --error-on=any >"$dir/log" 2>&1; then
+		ok=yes
 	else
-		[ "$uri" ] || echo "no Debian mirror in this machine's apt sources; set UBLK_TEST_MIRROR" >"$dir/log"
 		tail -n 1 "$dir/log" >&2
 		vm_note "cannot refresh the list of kernels; going by what is cached in $VM_CACHE"
 	fi
+	names=$(vm_apt "$dir" apt-cache pkgnames linux-image- | grep -E "^linux-image-[0-9][^-]*(-[0-9]+)?-$VM_ARCH\$") || true
+	# A line of madison is "PACKAGE | VERSION | URI SUITE/main ...", and of
+	# depends "  Depends: <PACKAGE>" if there is no such package.
+	# shellcheck disable=SC2086 # a list
+	[ -z "$names" ] || { vm_apt "$dir" apt-cache depends $names; vm_apt "$dir" apt-cache madison $names; } |
+		sed -n "s,^  Depends: <linux-modules-\(.*\)-$VM_ARCH>,\1,p
+			s,^ *linux-image-\(.*\)-$VM_ARCH *| *\([^ ]*\) *| [^ ]* \([^ ]*\)/main .*,\1 \3 \2,p" |
+		awk 'NF == 1 { pool[$1] = " pool"; next } { print $0 pool[$1] }' | sort -V -u >"$index.new"
+	[ ! -s "$index.new" ] || mv "$index.new" "$index"
+	# without the network, not again for each kernel: in an hour
+	[ "$ok" ] || [ ! -e "$index" ] || touch -d '23 hours ago' "$index"
 }
 
-# vm_match SPEC: the newest kernel SPEC stands for, among the index lines on stdin
+# vm_match SPEC: the newest kernel SPEC stands for, among the index lines on
+# stdin; one that the suites have all of comes before a newer one that they have not
 vm_match() {
 	awk -v spec="$1" '
-		spec == "newest" && (NF == 1 || $2 == "trixie-backports") { print $1 }
-		$1 == spec || (index($1, spec) == 1 && substr($1, length(spec) + 1, 1) ~ /[.+-]/) { print $1 }
-	' | sort -V | tail -n 1
+		(spec == "newest" && (NF == 1 || $2 == "trixie-backports")) || $1 == spec ||
+		(index($1, spec) == 1 && substr($1, length(spec) + 1, 1) ~ /[.+-]/) { print ($4 == "pool" ? 0 : 1), $1 }
+	' | sort -k 1,1n -k 2,2V | sed -n '$s/.* //p'
 }
+
+# vm_index VERSION WORD: a word of the kernel's line in the index
+vm_index() { awk -v v="$1" -v word="$2" '$1 == v { print $word; exit }' "$VM_CACHE/index"; }
 
 # vm_kernel SPEC: print the directory of the kernel a series (6.12), a version
 # or "newest" stands for; in it are vmlinuz, root/lib/modules and name
@@ -142,6 +154,16 @@ vm_download() {
 	done
 }
 
+# vm_pool DIR PACKAGE VERSION: fetch a package into DIR that the suites do not
+# list any more from where it lay, and may still lie. No list vouches for such a
+# file, so it must be one that runs in the emulated machine only.
+vm_pool() {
+	vm_note "$2 is not listed any more, trying the mirror's pool"
+	/usr/lib/apt/apt-helper -qq download-file \
+		"$(awk '{ print $(NF - 2); exit }' "$VM_CACHE/apt/sources.list")/pool/main/l/linux/$2_$3_${VM_ARCH##*-}.deb" \
+		"$1/$2.deb" >"$1/log" 2>&1
+}
+
 # vm_fetch VERSION: $VM_CACHE/kernels/VERSION is there
 vm_fetch() {
 	local version=$1 dir=$VM_CACHE/kernels/$1 tmp new release=$1-$VM_ARCH part parts=()
@@ -149,17 +171,21 @@ vm_fetch() {
 	vm_note "fetching kernel $version"
 	rm -rf "$VM_CACHE"/tmp.* # of a run that was killed; no other runs, for there is the lock
 	tmp=$(mktemp -d "$VM_CACHE/tmp.XXXXXX") && new=$tmp/new && mkdir -p "$new/root/usr/lib" || return
-	# from 7.0 on, linux-image only depends on the parts
-	for part in linux-base linux-binary linux-modules; do
-		[ -z "$(vm_apt "$VM_CACHE/apt" apt-cache madison "$part-$release")" ] || parts+=("$part-$release")
+	# a newer linux-image only depends on the parts
+	for part in $(vm_apt "$VM_CACHE/apt" apt-cache depends "linux-image-$release" |
+		sed -n "s/^  Depends: <*\(linux-[a-z]*-$release\)>*\$/\1/p"); do
+		if [ "$(vm_apt "$VM_CACHE/apt" apt-cache madison "$part")" ]; then parts+=("$part")
+		# linux-base only has the lists of what is built in
+		else vm_pool "$tmp" "$part" "$(vm_index "$version" 3)" || [[ $part == linux-base-* ]] || break; fi
 	done
 	vm_download "$tmp" "linux-image-$release" "${parts[@]}" &&
 		cp "$(find "$tmp/x" -name 'vmlinuz*' -type f | head -n 1)" "$new/vmlinuz" &&
-		mv "$(find "$tmp/x" -path '*/lib/modules' -type d | head -n 1)" "$new/root/usr/lib/" &&
+		mkdir "$new/root/usr/lib/modules" &&
+		cp -a "$(find "$tmp/x" -path "*/lib/modules/$release" -type d | head -n 1)" "$new/root/usr/lib/modules/" &&
 		ln -s usr/lib "$new/root/lib" &&
-		awk -v v="$version" '$1 == v { sub(/-.*/, "", $3); print $3; exit }' "$VM_CACHE/index" >"$new/name" &&
+		vm_index "$version" 3 | sed 's/-.*//' >"$new/name" &&
 		{ [ "$(find "$new/root" -name 'ublk_drv.ko*')" ] || vm_driver "$version" "$tmp" "$new"; } &&
-		depmod -b "$new/root" "$release" && mv "$new" "$dir"
+		PATH=$PATH:/sbin depmod -b "$new/root" "$release" && mv "$new" "$dir"
 	set -- $?
 	rm -rf "$tmp"
 	return "$1"
@@ -169,7 +195,7 @@ vm_fetch() {
 vm_driver() {
 	local version=$1 dir=$2/driver new=$3 series headers source
 	series=$(echo "$version" | cut -d. -f1,2)
-	source=$(awk -v v="$version" '$1 == v { print $3; exit }' "$VM_CACHE/index")
+	source=$(vm_index "$version" 3)
 	vm_note "building ublk_drv for $version"
 	mkdir -p "$dir/build" && vm_download "$dir" "linux-source-$series=$source" \
 		"linux-headers-$version-$VM_ARCH" "linux-headers-$version-common" "linux-kbuild-$series=$source" libelf1 || return

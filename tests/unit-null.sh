@@ -17,7 +17,8 @@ else echo "FAIL - $name has $lines lines: 10 to 40 expected"; exit 1; fi
 # the three lines of README, "Write a backend"
 sed -i 's/^extern const struct backend backend_mem;/&\nextern const struct backend backend_null;/' "$dir/backend.h"
 sed -i 's/^objs = .*/& backend_null.o/' "$dir/Makefile"
-sed -i 's/^\t{ "mem", .*/&\n\t{ "null", V_MEM, "SIZE", 0, 1, cmd_serve, \&backend_null, "nothing at all" },/' "$dir/ublk.c"
+row=$(grep '^{ "null", ' README.md)
+sed -i "s/^\t{ \"mem\", .*/&\n\t${row//&/\\&}/" "$dir/ublk.c"
 if out=$(make -C "$dir" 2>&1) && ! grep -i warning <<<"$out" && "$dir/ublk" help | grep -q 'null.*nothing at all'; then
 	echo "ok - $name builds without a warning"
 else

@@ -289,7 +289,11 @@ static struct dev test_dev = {
 	.size = 1 << 20, .block_size = 512, .max_io = 64 << 10, .max_discard = 1 << 20,
 	.max_write_zeroes = 1 << 20,
 };
-static struct queue test_queue = { .iods = test_iods, .dev = &test_dev };
+static struct server test_server;
+static char test_bufs[4 * (64 << 10)];
+static struct queue test_queue = {
+	.iods = test_iods, .dev = &test_dev, .s = &test_server, .bufs = test_bufs,
+};
 
 static int check_iod(unsigned op, uint64_t sector, uint32_t sectors)
 {
@@ -409,16 +413,31 @@ static void test_commit(void)
 	      commands(&f, user_data_pack(KIND_BACKEND, 1), 4096, &cmd, &op) == 1 && cmd.result == 4096);
 
 	fake_init(&f, 0, 0);
-	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
 	backend_result = 4096;
-	CHECK("get data: asked for with the backend's address, then committed",
+	test_dev.data_path = DATA_DIRECT;
+	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
+	CHECK("get data, direct: asked for with the backend's address, then committed",
 	      commands(&f, user_data_pack(KIND_IO, 1), 1, &cmd, &op) == 1 && op == 0x22 && cmd.addr == 0x1000 &&
 	      commands(&f, user_data_pack(KIND_IO, 1), 0, &cmd, &op) == 1 && op == 0x21 && cmd.result == 4096);
 	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
-	CHECK("get data: a copy that fell short is an error",
+	CHECK("get data, direct: a copy that fell short is an error",
 	      commands(&f, user_data_pack(KIND_IO, 1), 1, &cmd, &op) == 1 &&
 	      (test_iods[1].nr_sectors = 7) &&
 	      commands(&f, user_data_pack(KIND_IO, 1), 0, &cmd, &op) == 1 && cmd.result == -EIO);
+	test_dev.data_path = DATA_COPY;
+	test_iods[1].nr_sectors = 8;
+	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
+	backend_result = -ENOSPC;
+	CHECK("get data, copy: into the tag's own buffer, and only then to the backend",
+	      commands(&f, user_data_pack(KIND_IO, 1), 1, &cmd, &op) == 1 && op == 0x22 &&
+	      cmd.addr == (uintptr_t)(test_bufs + (64 << 10)) &&
+	      commands(&f, user_data_pack(KIND_IO, 1), 0, &cmd, &op) == 1 && cmd.result == -ENOSPC);
+	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
+	test_iods[1].start_sector = 1 << 20;
+	backend_result = 4096;
+	CHECK("get data, copy: a request outside the device is an error",
+	      commands(&f, user_data_pack(KIND_IO, 1), 1, &cmd, &op) == 1 && op == 0x22 &&
+	      commands(&f, user_data_pack(KIND_IO, 1), 0, &cmd, &op) == 1 && op == 0x21 && cmd.result == -EIO);
 	CHECK("abort: the tag is gone and nothing is sent",
 	      commands(&f, user_data_pack(KIND_IO, 1), -ENODEV, &cmd, &op) == 0 &&
 	      test_ios[1].state == IO_GONE && test_queue.live == 3);
@@ -501,6 +520,113 @@ static void test_mem_prealloc(void)
 	backend_mem.close(&dev);
 }
 
+/* ---- file: what it makes of results, without a disk that misbehaves ---- */
+
+static struct queue file_q;
+static struct fake file_fake;
+static struct io file_io;
+
+/* The SQE that the last call left, or NULL if it left none. */
+static const struct io_uring_sqe *file_sqe(void)
+{
+	uint32_t tail = file_q.ring.sq_tail;
+
+	if (file_fake.sq_head == tail)
+		return NULL;
+	file_fake.sq_head = tail;
+	return &file_fake.sqes[(tail - 1) & file_q.ring.sq_mask];
+}
+
+static int file_begin(unsigned op, uint32_t flags)
+{
+	file_io = (struct io){ .op = (uint8_t)op, .flags = flags, .off = 8192, .len = 4096, .tag = 3,
+			       .buf = test_bufs };
+	if (op == UBLK_IO_OP_FLUSH)
+		file_io.len = 0;
+	return backend_file.queue(&file_q, &file_io);
+}
+
+static int file_end(int res)
+{
+	return backend_file.complete(&file_q, &file_io, res);
+}
+
+static void test_file_results(void)
+{
+	const struct io_uring_sqe *s;
+	bool ok;
+
+	ok = file_begin(UBLK_IO_OP_READ, 0) == IO_QUEUED && (s = file_sqe()) && s->opcode == IORING_OP_READ &&
+	     s->off == 65536 + 8192 && s->len == 4096 && s->addr == (uintptr_t)test_bufs &&
+	     s->fd == BACKING_FILE && s->user_data == user_data_pack(KIND_BACKEND, 3);
+	CHECK("file: a READ goes to its place in the window", ok && file_end(4096) == 4096 && !file_sqe());
+	ok = file_begin(UBLK_IO_OP_WRITE, 0) == IO_QUEUED && file_sqe() && file_end(512) == IO_QUEUED &&
+	     (s = file_sqe()) && s->opcode == IORING_OP_WRITE && s->off == 65536 + 8192 + 512 &&
+	     s->len == 3584 && s->addr == (uintptr_t)test_bufs + 512 && !s->rw_flags &&
+	     file_end(1) == IO_QUEUED && (s = file_sqe()) && s->len == 3583 && file_end(3583) == 4096;
+	CHECK("file: a short result is continued until whole", ok);
+	ok = file_begin(UBLK_IO_OP_WRITE, 0) == IO_QUEUED && file_sqe() && file_end(512) == IO_QUEUED &&
+	     file_sqe() && file_end(-ENOSPC) == -ENOSPC && !file_sqe();
+	CHECK("file: short, then no space: an error, not a short result", ok);
+	ok = file_begin(UBLK_IO_OP_READ, 0) == IO_QUEUED && file_sqe() && file_end(-EINTR) == IO_QUEUED &&
+	     (s = file_sqe()) && !(s->flags & IOSQE_ASYNC) && file_end(-EAGAIN) == IO_QUEUED &&
+	     (s = file_sqe()) && s->flags & IOSQE_ASYNC && s->len == 4096 && file_end(4096) == 4096;
+	CHECK("file: EINTR and EAGAIN are tried again", ok);
+	quiet = true;
+	ok = file_begin(UBLK_IO_OP_READ, 0) == IO_QUEUED && file_sqe() && file_end(1024) == IO_QUEUED &&
+	     file_sqe() && file_end(0) == -EIO;
+	quiet = false;
+	CHECK("file: the end of the file inside a READ is an error",
+	      ok && file_begin(UBLK_IO_OP_WRITE, 0) == IO_QUEUED && file_sqe() && file_end(0) == -EIO);
+	ok = file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && (s = file_sqe()) &&
+	     s->rw_flags == IORING_RWF_DSYNC && file_end(4096) == 4096;
+	CHECK("file: FUA writes are RWF_DSYNC", ok);
+	ok = file_begin(UBLK_IO_OP_DISCARD, 0) == IO_QUEUED && (s = file_sqe()) && s->opcode == IORING_OP_FALLOCATE &&
+	     s->len == 3 && s->off == 65536 + 8192 && s->addr == 4096 && file_end(0) == 0 &&
+	     file_begin(UBLK_IO_OP_WRITE_ZEROES, 0) == IO_QUEUED && (s = file_sqe()) && s->len == 3 &&
+	     file_end(-EOPNOTSUPP) == -EOPNOTSUPP &&
+	     file_begin(UBLK_IO_OP_WRITE_ZEROES, UBLK_IO_F_NOUNMAP) == IO_QUEUED && (s = file_sqe()) &&
+	     s->len == 0x11 && file_end(0) == 0;
+	CHECK("file: discard and write-zeroes make holes, NOUNMAP makes zeroes", ok);
+	ok = file_begin(UBLK_IO_OP_FLUSH, 0) == IO_QUEUED && (s = file_sqe()) && s->opcode == IORING_OP_FSYNC &&
+	     s->fsync_flags == IORING_FSYNC_DATASYNC && !s->off && !s->len && file_end(0) == 0;
+	CHECK("file: FLUSH is fdatasync of all of it", ok);
+	ok = file_begin(UBLK_IO_OP_FLUSH, 0) == IO_QUEUED && file_sqe() && file_end(-EIO) == -EIO &&
+	     file_begin(UBLK_IO_OP_FLUSH, 0) == -EIO && !file_sqe() &&
+	     file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == -EIO && !file_sqe() &&
+	     file_begin(UBLK_IO_OP_WRITE, 0) == IO_QUEUED && file_sqe() && file_end(4096) == 4096;
+	CHECK("file: the first fsync error stays, for FLUSH and FUA", ok);
+}
+
+static void test_file(void)
+{
+	static const char path[] = "unit-test.img";
+	struct options o = { .path = path, .size = 1 << 20, .offset = 65536, .max_io = 1 << 20, .create = true,
+			     .zero_copy = ZERO_COPY_OFF };
+	const char *why = NULL;
+	struct dev dev = { .fd = -1 }, other = { .fd = -1 };
+	struct stat st;
+
+	unlink(path);
+	CHECK("file: created, sparse, of the size asked for",
+	      backend_file.open(&dev, &o, &why) == 0 && dev.size == 1 << 20 && stat(path, &st) == 0 &&
+	      st.st_size == 65536 + (1 << 20) && st.st_blocks == 0 && dev.volatile_cache && dev.fua);
+	o.create = false;
+	CHECK("file: a second writer is refused, and told by whom",
+	      backend_file.open(&other, &o, &why) == -EBUSY && why && strstr(why, "locked"));
+	fake_init(&file_fake, 0, 0);
+	file_q = (struct queue){ .ring = file_fake.ring, .dev = &dev };
+	test_file_results();
+	dev.came_up = true;
+	backend_file.close(&dev);
+	CHECK("file: stays when its device has been in use", stat(path, &st) == 0);
+	unlink(path);
+	o.create = true;
+	dev = (struct dev){ .fd = -1 };
+	CHECK("file: goes again when nothing came of it",
+	      backend_file.open(&dev, &o, &why) == 0 && (backend_file.close(&dev), stat(path, &st) < 0));
+}
+
 int main(void)
 {
 	setvbuf(stdout, NULL, _IONBF, 0);
@@ -517,5 +643,6 @@ int main(void)
 	test_commit();
 	test_mem();
 	test_mem_prealloc();
+	test_file();
 	return failed != 0;
 }

@@ -8,7 +8,8 @@
 VM_TESTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 VM_PID= # the running QEMU, for the caller's trap
 VM_PROGS_ALL="dash timeout dd fio mkfs.ext4 e2fsck mkfs.xfs xfs_repair sfdisk losetup blockdev lsblk
-	blkdiscard fallocate strace mount umount findmnt prlimit kmod ${VM_PROGS:-}"
+	blkdiscard fallocate strace mount umount findmnt prlimit kmod cmp setpriv fstrim
+	dmsetup mkfs.btrfs btrfs ${VM_PROGS:-}"
 VM_MODULES_ALL="ublk_drv ext4 xfs btrfs loop brd null_blk dm-mod dm-log-writes dm-flakey scsi_debug
 	zram lzo-rle ${VM_MODULES:-}"
 # shellcheck source=tests/debian.sh
@@ -24,7 +25,7 @@ vm_archive() {
 # vm_modules KERNELDIR: print the archive of the modules the cases use and those they need
 vm_modules() {
 	local dir=$1 key file tmp module path to release
-	key=$(echo "$VM_MODULES_ALL" | cksum | cut -d' ' -f1)
+	key=$({ declare -f vm_modules; echo "$VM_MODULES_ALL"; } | cksum | cut -d' ' -f1)
 	file=$dir/modules-$key.cpio
 	if [ ! -e "$file" ]; then
 		release=$(basename "$dir/root/lib/modules"/*)
@@ -55,7 +56,7 @@ vm_programs() {
 	for program in $VM_PROGS_ALL; do
 		programs+=("$(PATH=$PATH:/usr/sbin:/sbin command -v "$program")") || { vm_die "no program $program"; return; }
 	done
-	key=$(stat -L -c "%n %s %Y" "${programs[@]}" "$(command -v busybox)" | cksum | cut -d' ' -f1)
+	key=$({ declare -f vm_programs; stat -L -c "%n %s %Y" "${programs[@]}" "$(command -v busybox)"; } | cksum | cut -d' ' -f1)
 	file=$VM_CACHE/programs-$key.cpio
 	if [ ! -e "$file" ]; then
 		tmp=$(mktemp -d)
@@ -111,12 +112,14 @@ vm_boot() {
 			line=${line//$'\r'/}
 			while [[ $line =~ $'\e'(\[[0-9\;?]*[A-Za-z]|c) ]]; do line=${line/"${BASH_REMATCH[0]}"/}; done
 			case $line in
-			"guest: init "*) state=init ;;
+			*"guest: init "*) # the firmware may have left its line open
+				state=init line="guest: init ${line##*guest: init }"
+				;;
 			*"Kernel panic"*) why="the kernel panicked" ;;
 			esac
 			if [ $state = boot ]; then echo "$line" >>"$tmp/boot.log"
 			elif [ "$line" ] && [ $state != off ]; then vm_out "$line"; fi
-			[ "$line" != "guest: done" ] || state=off
+			[ "$state:$line" != "init:guest: done" ] || state=off
 		done <&8
 		rc=0
 		wait "$VM_PID" || rc=$?

@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * file: a disk from a regular file or a block device.
+ *
+ * Every operation is an io_uring operation on the queue's ring, so a slow disk
+ * holds up nobody but the request that waits for it. What is promised:
+ *
+ *	A READ or WRITE is whole or an error. Short results are continued;
+ *	a READ past the end of a file that somebody truncated is an error.
+ *	A FLUSH is an fdatasync of the whole file. The kernel reports a failed
+ *	writeback once and forgets it, so the first error is kept: no later
+ *	FLUSH or FUA write succeeds until the file is opened anew.
+ *	Not a byte outside the window [base, base + size) is touched.
+ *
+ * The file is opened once, locked, and used by its descriptor from then on.
+ */
+#define _GNU_SOURCE
+#include "backend.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+/* What FALLOCATE may take long for is bounded; block layer and filesystems split. */
+#define MAX_PUNCH	(128U << 20)
+
+struct file {
+	uint64_t base;		/* --offset: where the device begins in the file */
+	uint32_t punch_align;	/* fallocate on a block device wants whole blocks of it */
+	bool is_bdev;
+	const char *created;	/* by us, to be unlinked if nothing comes of it */
+	int sync_err;		/* the first failed fsync, for good; any queue's thread */
+	bool told_eof;
+};
+
+/* ---- requests ---- */
+
+static int file_sync_err(struct file *f, int res)
+{
+	int none = 0;
+
+	if (res < 0)
+		__atomic_compare_exchange_n(&f->sync_err, &none, res, false,
+					    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+	return __atomic_load_n(&f->sync_err, __ATOMIC_RELAXED);
+}
+
+/* READ or WRITE what is left of the request. async: the last try said EAGAIN. */
+static int file_rw(struct queue *q, struct io *io, bool async)
+{
+	const struct dev *dev = queue_dev(q);
+	const struct file *f = dev->priv;
+	const bool read = io->op == UBLK_IO_OP_READ;
+	struct io_uring_sqe *sqe = io_sqe(q, io);
+
+	if (dev->data_path == DATA_ZERO_COPY) {
+		sqe->opcode = read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
+		sqe->buf_index = io->tag;
+		sqe->addr = io->done;		/* offset into the request's own pages */
+	} else {
+		sqe->opcode = read ? IORING_OP_READ : IORING_OP_WRITE;
+		sqe->addr = (uintptr_t)io->buf + io->done;
+	}
+	sqe->len = io->len - io->done;
+	sqe->off = f->base + io->off + io->done;
+	if (!read && io->flags & UBLK_IO_F_FUA)
+		sqe->rw_flags = IORING_RWF_DSYNC;
+	if (async)
+		sqe->flags |= IOSQE_ASYNC;
+	return IO_QUEUED;
+}
+
+static int file_flush(struct queue *q, struct io *io)
+{
+	struct io_uring_sqe *sqe = io_sqe(q, io);
+
+	sqe->opcode = IORING_OP_FSYNC;
+	sqe->fsync_flags = IORING_FSYNC_DATASYNC;
+	return IO_QUEUED;
+}
+
+/* DISCARD makes a hole; so does WRITE_ZEROES, unless the blocks are to stay. */
+static int file_punch(struct queue *q, struct io *io)
+{
+	const struct file *f = queue_dev(q)->priv;
+	const uint64_t align = f->punch_align;
+	uint64_t first = f->base + io->off, end = first + io->len;
+	struct io_uring_sqe *sqe;
+
+	if ((first | end) % align) {
+		if (io->op == UBLK_IO_OP_WRITE_ZEROES)
+			return -EOPNOTSUPP;	/* the block layer then writes them */
+		first = (first + align - 1) / align * align;
+		end = end / align * align;
+		if (first >= end)
+			return 0;
+	}
+	sqe = io_sqe(q, io);
+	sqe->opcode = IORING_OP_FALLOCATE;
+	sqe->off = first;
+	sqe->addr = end - first;
+	sqe->len = FALLOC_FL_KEEP_SIZE;
+	if (io->op == UBLK_IO_OP_WRITE_ZEROES && io->flags & UBLK_IO_F_NOUNMAP)
+		sqe->len |= FALLOC_FL_ZERO_RANGE;
+	else
+		sqe->len |= FALLOC_FL_PUNCH_HOLE;
+	return IO_QUEUED;
+}
+
+static int file_start(struct queue *q, struct io *io, bool again)
+{
+	switch (io->op) {
+	case UBLK_IO_OP_READ:
+	case UBLK_IO_OP_WRITE:
+		return file_rw(q, io, again);
+	case UBLK_IO_OP_FLUSH:
+		return file_flush(q, io);
+	case UBLK_IO_OP_DISCARD:
+	case UBLK_IO_OP_WRITE_ZEROES:
+		return file_punch(q, io);
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
+/* Must this request be on stable storage when it is answered? */
+static bool io_is_sync(const struct io *io)
+{
+	return io->op == UBLK_IO_OP_FLUSH ||
+	       (io->op == UBLK_IO_OP_WRITE && io->flags & UBLK_IO_F_FUA);
+}
+
+static int file_queue(struct queue *q, struct io *io)
+{
+	struct file *f = queue_dev(q)->priv;
+
+	if (io_is_sync(io) && file_sync_err(f, 0))
+		return file_sync_err(f, 0);
+	io->done = 0;
+	return file_start(q, io, false);
+}
+
+static int file_end_of_file(struct file *f)
+{
+	if (!__atomic_exchange_n(&f->told_eof, true, __ATOMIC_RELAXED))
+		backend_notice("the backing file ends early: was it truncated? Reads there are errors");
+	return -EIO;
+}
+
+static int file_complete(struct queue *q, struct io *io, int res)
+{
+	struct file *f = queue_dev(q)->priv;
+
+	if (res == -EINTR || res == -EAGAIN)
+		return file_start(q, io, res == -EAGAIN);
+	if (io_is_sync(io) && file_sync_err(f, res))
+		return file_sync_err(f, 0);
+	if (res < 0)
+		return res;
+	if (io->op != UBLK_IO_OP_READ && io->op != UBLK_IO_OP_WRITE)
+		return 0;
+	if (res == 0)
+		return io->op == UBLK_IO_OP_READ ? file_end_of_file(f) : -EIO;
+	io->done += (uint32_t)res;
+	return io->done < io->len ? file_rw(q, io, false) : (int)io->len;
+}
+
+/* ---- opening ---- */
+
+static char why_text[160];	/* what *why points to when it has a name in it */
+
+/* Who holds the flock on this file? From /proc/locks, if it tells. */
+static void lock_holder(const struct stat *st)
+{
+	char *line = NULL, want[64];
+	size_t size = 0;
+	int pid = 0;
+	FILE *f = fopen("/proc/locks", "re");
+
+	snprintf(why_text, sizeof(why_text), "in use: another process has it locked");
+	snprintf(want, sizeof(want), "%02x:%02x:%llu ", major(st->st_dev), minor(st->st_dev),
+		 (unsigned long long)st->st_ino);
+	while (f && getline(&line, &size, f) > 0)
+		/* 1: FLOCK  ADVISORY  WRITE 708 00:13:1234 0 EOF */
+		if (strstr(line, want) && sscanf(line, "%*s FLOCK %*s %*s %d", &pid) == 1 && pid > 0)
+			snprintf(why_text, sizeof(why_text), "in use: process %d has it locked", pid);
+	free(line);
+	if (f)
+		fclose(f);
+}
+
+/* Keep others out: writers everybody, readers only writers. */
+static int file_lock(int fd, const struct stat *st, bool read_only, const char **why)
+{
+	if (flock(fd, (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0)
+		return 0;
+	if (errno != EWOULDBLOCK)
+		return 0;		/* a filesystem without locks: nothing to go by */
+	lock_holder(st);
+	*why = why_text;
+	return -EBUSY;
+}
+
+/* Returns the descriptor or -errno. What is asked for in vain is said. */
+static int file_open_path(struct dev *dev, const struct options *o, struct file *f, const char **why)
+{
+	struct stat st;
+	int fd, flags = O_CLOEXEC | O_NOCTTY;
+
+	if (o->create) {
+		fd = open(o->path, O_RDWR | O_CREAT | O_EXCL | flags, 0600);
+		if (fd < 0)
+			return -errno;
+		f->created = o->path;
+		if (ftruncate(fd, (off_t)(o->offset + o->size)) == 0)
+			return fd;
+		close(fd);
+		return -errno;
+	}
+	/* before opening: opening a fifo waits for its other end */
+	if (stat(o->path, &st))
+		return -errno;
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
+		*why = "neither a regular file nor a block device";
+		return -EINVAL;
+	}
+	f->is_bdev = S_ISBLK(st.st_mode);
+	if (f->is_bdev && !o->read_only)
+		flags |= O_EXCL;	/* not one that is mounted or otherwise claimed */
+	fd = open(o->path, (o->read_only ? O_RDONLY : O_RDWR) | flags);
+	if (fd < 0 && !o->read_only && (errno == EROFS || errno == EACCES || errno == EPERM)) {
+		fd = open(o->path, O_RDONLY | flags);
+		if (fd >= 0) {
+			dev->read_only = true;
+			backend_notice("%s cannot be opened for writing: read-only", o->path);
+		}
+	}
+	if (fd < 0 && errno == EBUSY && f->is_bdev)
+		*why = "in use: mounted, or claimed by another driver or program";
+	return fd < 0 ? -errno : fd;
+}
+
+/* The window to show, and not a byte beyond what there is. */
+static int file_measure(struct dev *dev, const struct options *o, const char **why)
+{
+	off_t end = lseek(dev->fd, 0, SEEK_END);	/* works for block devices as well */
+	uint64_t have, size;
+
+	if (end < 0)
+		return -errno;
+	if (end == 0) {
+		*why = "it is empty";
+		return -EINVAL;
+	}
+	if (o->offset >= (uint64_t)end) {
+		*why = "--offset is at or beyond its end";
+		return -EINVAL;
+	}
+	have = (uint64_t)end - o->offset;
+	if (o->size > have) {
+		*why = "--size is more than it holds";
+		return -EINVAL;
+	}
+	size = o->size ? o->size : have;
+	dev->size = size / dev->block_size * dev->block_size;
+	if (!dev->size) {
+		*why = "it is smaller than one block";
+		return -EINVAL;
+	}
+	if (dev->size != size)
+		backend_notice("%s: the last %u bytes are not shown: they are no whole block of %u",
+			       o->path, (unsigned)(size - dev->size), dev->block_size);
+	return 0;
+}
+
+/* A number in /sys/dev/block/MAJ:MIN/queue, or of the disk if fd is a partition. */
+static uint64_t bdev_limit(const struct stat *st, const char *name)
+{
+	static const char *const places[] = { "queue", "../queue" };
+	unsigned long long n = 0;
+	char path[128];
+
+	for (int i = 0; i < 2; i++) {
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(st->st_rdev),
+			 minor(st->st_rdev), places[i], name);
+		f = fopen(path, "re");
+		if (!f)
+			continue;
+		if (fscanf(f, "%llu", &n) != 1)
+			n = 0;
+		fclose(f);
+		break;
+	}
+	return n;
+}
+
+/*
+ * Which of discard and write-zeroes can the backing do? A file is asked with a
+ * hole beyond its end, which changes nothing; a block device by its limits.
+ * On a block device fallocate() promises zeroes, or does nothing.
+ */
+static void file_probe_punch(struct dev *dev, const struct stat *st, struct file *f)
+{
+	bool can;
+
+	f->punch_align = 1;
+	if (f->is_bdev) {
+		f->punch_align = (uint32_t)bdev_limit(st, "logical_block_size");
+		can = f->punch_align && bdev_limit(st, "write_zeroes_max_bytes");
+	} else {
+		can = fallocate(dev->fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
+				(st->st_size + 8191) / 4096 * 4096, 4096) == 0;
+	}
+	if (!can || dev->read_only)
+		return;
+	dev->max_discard = MAX_PUNCH;
+	dev->max_write_zeroes = MAX_PUNCH;
+	dev->discard_granularity = dev->physical_block_size;
+}
+
+/* statx() with STATX_DIOALIGN (6.1): what O_DIRECT wants of memory and offsets; 0 if unknown. */
+static void dio_align(int fd, uint32_t *mem, uint32_t *off)
+{
+	uint32_t stx[64] = { 0 };	/* struct statx: mask first, the two at 152 and 156 */
+
+	*mem = *off = 0;
+	if (syscall(SYS_statx, fd, "", 0x1000 /* AT_EMPTY_PATH */, 0x2000, stx) == 0 && stx[0] & 0x2000) {
+		*mem = stx[38];
+		*off = stx[39];
+	}
+}
+
+/* What does a read of one sector say? The smallest block that works, or 0. */
+static uint32_t dio_probe(int fd, uint64_t base)
+{
+	static char buf[2 * 4096] __attribute__((aligned(4096)));
+
+	for (uint32_t n = 512; n <= 4096; n *= 2)
+		if (pread(fd, buf, n, (off_t)base) >= 0)
+			return n;
+	return 0;
+}
+
+/*
+ * Turn O_DIRECT on if it can be had without making blocks larger than the
+ * user, or an image made for 512-byte blocks, expects. A device of larger
+ * blocks has never had others, so there the blocks follow.
+ */
+static void file_direct(struct dev *dev, const struct options *o, const struct stat *st, struct file *f)
+{
+	const int flags = fcntl(dev->fd, F_GETFL);
+	const char *why = NULL;
+	uint32_t mem, off;
+
+	if (fcntl(dev->fd, F_SETFL, flags | O_DIRECT)) {
+		backend_notice("%s does not take direct I/O: buffered", o->path);
+		return;
+	}
+	dio_align(dev->fd, &mem, &off);
+	if (!off && f->is_bdev)
+		off = (uint32_t)bdev_limit(st, "logical_block_size");
+	if (!off)
+		off = dio_probe(dev->fd, f->base);
+	if (!off)
+		why = "does not take direct I/O";
+	else if (off > 4096 || f->base % off)
+		why = "takes direct I/O in larger blocks, or not at this --offset";
+	else if (off > dev->block_size && (o->block_size || !f->is_bdev))
+		why = "takes direct I/O only in larger blocks, see --block-size";
+	if (why) {
+		backend_notice("%s %s: buffered", o->path, why);
+		(void)fcntl(dev->fd, F_SETFL, flags);
+		return;
+	}
+	if (off > dev->block_size)
+		dev->block_size = off;
+	if (dev->physical_block_size < off)
+		dev->physical_block_size = off;
+	dev->dma_align = mem > 4 ? mem : 4;
+}
+
+static void file_close(struct dev *dev)
+{
+	const struct file *f = dev->priv;
+
+	if (f->created && !dev->came_up)
+		unlink(f->created);
+	if (dev->fd >= 0)
+		close(dev->fd);
+	dev->fd = -1;
+	free(dev->priv);
+	dev->priv = NULL;
+}
+
+static int file_open(struct dev *dev, const struct options *o, const char **why)
+{
+	struct file *f = calloc(1, sizeof(*f));
+	struct stat st;
+	int ret;
+
+	if (!f)
+		return -ENOMEM;
+	f->base = o->offset;
+	dev->priv = f;
+	dev->read_only = o->read_only;
+	dev->block_size = o->block_size ? (uint32_t)o->block_size : 512;
+	dev->physical_block_size = 4096;
+	dev->max_io = (uint32_t)o->max_io;
+	dev->volatile_cache = true;
+	dev->fua = true;
+	dev->data_path = o->zero_copy == ZERO_COPY_OFF ? DATA_COPY : DATA_ZERO_COPY;
+
+	dev->fd = file_open_path(dev, o, f, why);
+	ret = dev->fd < 0 ? dev->fd : 0;
+	if (!ret && fstat(dev->fd, &st))
+		ret = -errno;
+	/* not on a block device: udev takes locks there, and O_EXCL is the claim */
+	if (!ret && !f->is_bdev)
+		ret = file_lock(dev->fd, &st, dev->read_only, why);
+	if (!ret && o->direct)
+		file_direct(dev, o, &st, f);
+	if (!ret)
+		ret = file_measure(dev, o, why);
+	if (!ret)
+		file_probe_punch(dev, &st, f);
+	if (ret)
+		file_close(dev);
+	return ret;
+}
+
+const struct backend backend_file = {
+	.name = "file",
+	.open = file_open,
+	.close = file_close,
+	.queue = file_queue,
+	.complete = file_complete,
+};
