@@ -120,7 +120,7 @@ sync
 mount -o remount,ro /mnt
 read_only() {
 	before=$(md5sum <disk.img)
-	ublk file disk.img -d >out 2>err && grep -q 'read-only' err && [ "$(blockdev --getro /dev/ublkb0)" = 1 ] || { cat err; return 1; }
+	ublk file disk.img -d >/run/out 2>/run/err && grep -q 'read-only' /run/err && [ "$(blockdev --getro /dev/ublkb0)" = 1 ] || { cat /run/err; return 1; }
 	! dd if=/dev/zero of=/dev/ublkb0 bs=4k count=1 oflag=direct 2>/dev/null || return 1
 	dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null && ublk stop 0 && [ "$(md5sum <disk.img)" = "$before" ]
 }

@@ -1,5 +1,6 @@
 # The backing fails: the client hears of it, and what was acknowledged is there.
 . /tests/lib.sh
+export DM_DISABLE_UDEV=1	# dmsetup makes its nodes itself
 section "file: failures of the backing"
 modprobe brd rd_nr=1 rd_size=65536 max_part=0
 modprobe dm-mod
@@ -86,8 +87,9 @@ truncated() {	# under load
 check "truncated under load: EIO beyond the end, said once, the rest goes on" truncated
 if modprobe scsi_debug dev_size_mb=64 2>/dev/null; then
 	unplugged() {
-		wait_for 10 sh -c 'grep -q . /sys/bus/pseudo/drivers/scsi_debug/adapter0/host*/target*/*/block/*/size' || return 1
-		sd=$(basename /sys/bus/pseudo/drivers/scsi_debug/adapter0/host*/target*/*/block/*)
+		modprobe sd_mod 2>/dev/null
+		wait_for 10 sh -c 'ls /sys/block/sd* && ls /dev/sd?' || return 1
+		sd=$(basename /sys/block/sd?)
 		ublk file /dev/"$sd" -d -q --direct >/dev/null || return 1
 		fio --name=r --filename=/dev/ublkb0 --direct=1 --rw=randrw --bs=4k --iodepth=16 --ioengine=io_uring \
 		    --size=32M --time_based --runtime=3 --continue_on_error=all --output-format=terse >fio.out 2>&1 & f=$!
