@@ -40,6 +40,7 @@ struct options {
 	bool direct, create;
 	uint64_t zero_copy;	/* ZERO_COPY_* */
 	bool all, force;	/* stop */
+	bool json;		/* list, check */
 	bool help;
 };
 

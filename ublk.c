@@ -73,7 +73,7 @@
 
 #define VERSION		"0.1.0"
 #define CTRL_NODE	"/dev/ublk-control"
-#define CTRL_TIMEOUT_MS	30000		/* no control command may take longer */
+#define DEADLINE_MS	30000		/* nothing waits longer, unless the user says so */
 #define ID_ANY		UINT32_MAX	/* ADD_DEV: the lowest free number */
 #define RRPART		0x125f		/* ioctl BLKRRPART: read the partition table again */
 #define NODE_LEN	32		/* "/dev/ublkb1048575p255" and some */
@@ -271,7 +271,8 @@ struct ctrl {
 	enum encoding enc;
 	uint64_t features;	/* GET_FEATURES; 0 before 6.5 */
 	enum step step;		/* the last thing tried, for the message */
-	bool patient;		/* ctrl_wait: a deadline counts from the last request served */
+	int64_t deadline;	/* now_ms() when whatever is being done has taken too long */
+	bool patient;		/* every request served puts it off: dirty pages take their time */
 
 	uint32_t seq;		/* of the last command sent */
 	bool answered;
@@ -302,42 +303,50 @@ static void ctrl_reap(struct ctrl *c)
 	}
 }
 
+static void ctrl_set_deadline(struct ctrl *c)
+{
+	c->deadline = now_ms() + DEADLINE_MS;
+}
+
+/* Milliseconds until the deadline, or 0. */
+static int ctrl_left(const struct ctrl *c)
+{
+	int64_t left = c->deadline - now_ms();
+
+	return left > 0 ? (int)left : 0;
+}
+
 /*
  * Send the SQE just filled and wait for its CQE, serving meanwhile. Returns
  * its res, or -ETIME: the operation is then still in flight.
  */
-static int ctrl_wait(struct ctrl *c, int timeout_ms)
+static int ctrl_wait(struct ctrl *c)
 {
 	uint64_t served = c->serving ? queues_served(c->serving) : 0;
-	int64_t end = now_ms() + timeout_ms;
 	int ret;
 
 	c->answered = false;
-	if (c->serving) {
-		ret = uring_enter(&c->ring, 0, -1);
-		if (ret < 0)
-			return ret;
-	}
+	ret = uring_enter(&c->ring, 0, -1);
+	if (ret < 0)
+		return ret;
 	for (;;) {
-		int64_t left = end - now_ms();
-
 		ctrl_reap(c);
 		if (c->answered)
 			return c->res;
-		if (left <= 0)
+		if (!ctrl_left(c))
 			return -ETIME;
 		if (!c->serving) {
-			ret = uring_enter(&c->ring, 1, (int)left);
+			ret = uring_enter(&c->ring, 1, ctrl_left(c));
 			if (ret < 0 && ret != -ETIME && ret != -EINTR)
 				return ret;
 			continue;
 		}
 		/* every time: the poll may have fired for the command before */
 		queue_watch_ctrl(c->serving);
-		queue_turn(c->serving, (int)left);
+		queue_turn(c->serving, ctrl_left(c));
 		if (c->patient && queues_served(c->serving) != served) {
 			served = queues_served(c->serving);
-			end = now_ms() + timeout_ms;
+			ctrl_set_deadline(c);
 		}
 	}
 }
@@ -374,7 +383,7 @@ static int ctrl_try(struct ctrl *c, enum encoding enc, unsigned nr,
 
 	sqe->cmd_op = cmd_encode(enc, nr, sizeof(*cmd));
 	memcpy(sqe->cmd, cmd, sizeof(*cmd));
-	return ctrl_wait(c, CTRL_TIMEOUT_MS);
+	return ctrl_wait(c);
 }
 
 /*
@@ -413,25 +422,44 @@ static void ctrl_close(struct ctrl *c)
 	c->fd = -1;
 }
 
-/* Load ublk_drv. No word on failure: opening the control node tells. */
-static void driver_load(void)
+/* Bits of info.flags and GET_FEATURES in order, and the kernel that brought each. */
+static const struct { const char *name, *since; } feature_names[] = {
+	{ "SUPPORT_ZERO_COPY", "6.15" }, { "URING_CMD_COMP_IN_TASK", "6.0" }, { "NEED_GET_DATA", "6.0" },
+	{ "USER_RECOVERY", "6.1" }, { "USER_RECOVERY_REISSUE", "6.1" }, { "UNPRIVILEGED_DEV", "6.3" },
+	{ "CMD_IOCTL_ENCODE", "6.4" }, { "USER_COPY", "6.5" }, { "ZONED", "6.6" },
+	{ "USER_RECOVERY_FAIL_IO", "6.13" }, { "UPDATE_SIZE", "6.16" }, { "AUTO_BUF_REG", "6.16" },
+	{ "QUIESCE", "6.16" }, { "PER_IO_DAEMON", "6.16" }, { "BUF_REG_OFF_DAEMON", "6.17" },
+	{ "BATCH_IO", "7.0" }, { "INTEGRITY", "7.0" }, { "SAFE_STOP_DEV", "7.0" },
+	{ "NO_AUTO_PART_SCAN", "7.0" }, { "SHMEM_ZC", "7.1" }, { "IO_DESC_SIZE", "7.3" },
+};
+
+/* Where this kernel's ublk_drv lies, plain or compressed. Returns 0 if nowhere usual. */
+static int driver_path(char *path, size_t len)
 {
 	static const char *const endings[] = { "", ".xz", ".zst", ".gz" };
 	struct utsname u;
-	char path[256];
 
 	if (uname(&u))
-		return;
+		return 0;
 	for (size_t i = 0; i < ARRAY_SIZE(endings); i++) {
-		int fd, ret;
+		snprintf(path, len, "/lib/modules/%s/kernel/drivers/block/ublk_drv.ko%s", u.release, endings[i]);
+		if (access(path, R_OK) == 0)
+			return i ? 2 : 1;
+	}
+	return 0;
+}
 
-		snprintf(path, sizeof(path), "/lib/modules/%s/kernel/drivers/block/ublk_drv.ko%s",
-			 u.release, endings[i]);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0)
-			continue;
+/* Load ublk_drv. No word on failure: opening the control node tells. */
+static void driver_load(void)
+{
+	char path[256];
+	int kind = driver_path(path, sizeof(path));
+	int fd = kind ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+
+	if (fd >= 0) {
 		/* 4: MODULE_INIT_COMPRESSED_FILE */
-		ret = (int)syscall(SYS_finit_module, fd, "", i ? 4 : 0);
+		int ret = (int)syscall(SYS_finit_module, fd, "", kind == 2 ? 4 : 0);
+
 		debug("%s: %s", path, ret ? strerror(errno) : "loaded");
 		close(fd);
 		if (!ret)
@@ -456,6 +484,7 @@ static int ctrl_open(struct ctrl *c, bool load)
 	struct ublksrv_ctrl_cmd cmd = { .dev_id = UINT32_MAX };
 	int ret;
 
+	ctrl_set_deadline(c);
 	c->step = STEP_CONTROL;
 	c->fd = open(CTRL_NODE, O_RDWR | O_CLOEXEC);
 	if (c->fd < 0 && (errno == ENOENT || errno == ENODEV || errno == ENXIO) && load) {
@@ -572,7 +601,7 @@ static int ctrl_wait_gone(struct ctrl *c, uint32_t id, uint64_t cookie, int time
 enum io_state { IO_FETCHED, IO_GET_DATA, IO_SERVED, IO_GONE };
 
 /* What a CQE on a queue's ring belongs to: the low byte of user_data. */
-enum kind { KIND_IO, KIND_BACKEND, KIND_CTRL, KIND_SIGNAL, KIND_PROBE };
+enum kind { KIND_IO, KIND_BACKEND, KIND_CTRL, KIND_SIGNAL, KIND_PROBE, KIND_HOLD };
 
 static uint64_t user_data_pack(enum kind kind, unsigned tag)
 {
@@ -616,6 +645,7 @@ struct server {
 	bool opened, added;		/* the backend; the device */
 	int char_fd;
 	int signal_fd;
+	int report_fd, hold_fd;		/* the pipes of struct background, or -1 */
 	unsigned signals;		/* that asked us to stop */
 	bool rescan, probed;		/* node_probe(): find partitions; has ended */
 	int probe_fd, probe_res;
@@ -884,6 +914,15 @@ static void queue_signal(struct queue *q)
 	queue_poll(q, q->s->signal_fd, KIND_SIGNAL);
 }
 
+/* The process that runs COMMAND has died, which is to stop us, or lets go of us. */
+static void queue_hold(struct queue *q)
+{
+	char c;
+
+	if (read(q->s->hold_fd, &c, 1) != 1)
+		q->s->signals++;
+}
+
 static void queue_dispatch(struct queue *q, const struct io_uring_cqe *cqe)
 {
 	struct io *io = &q->ios[cqe->user_data >> 8];
@@ -903,6 +942,9 @@ static void queue_dispatch(struct queue *q, const struct io_uring_cqe *cqe)
 		return;
 	case KIND_PROBE:
 		q->s->probed = true;
+		return;
+	case KIND_HOLD:
+		queue_hold(q);
 		return;
 	}
 }
@@ -1490,6 +1532,8 @@ static int server_start_queues(struct server *s)
 		(void)set_admin(true);	/* it is ours to raise again */
 	if (!ret) {
 		queue_poll(&s->queues[0], s->signal_fd, KIND_SIGNAL);
+		if (s->hold_fd >= 0)
+			queue_poll(&s->queues[0], s->hold_fd, KIND_HOLD);
 		s->ctrl.serving = &s->queues[0];
 	}
 	/* whatever happened: none of them fetches once this has returned */
@@ -1533,7 +1577,6 @@ static void *node_probe(void *arg)
 static int server_try_node(struct server *s)
 {
 	struct queue *q = &s->queues[0];
-	int64_t end = now_ms() + CTRL_TIMEOUT_MS;
 	pthread_t thread;
 	int ret;
 
@@ -1546,7 +1589,7 @@ static int server_try_node(struct server *s)
 		return ret;
 	queue_poll(q, s->probe_fd, KIND_PROBE);
 	while (!s->probed)
-		if (now_ms() >= end || queue_turn(q, (int)(end - now_ms())))
+		if (queue_turn(q, ctrl_left(&s->ctrl)))
 			return -ETIME;
 	pthread_join(thread, NULL);
 	close(s->probe_fd);
@@ -1555,9 +1598,9 @@ static int server_try_node(struct server *s)
 
 /*
  * The whole way up. Returns 0, or -errno with ctrl.step set and much for
- * server_down() to undo. report_fd: who is to know the number, or -1.
+ * server_down() to undo.
  */
-static int server_up(struct server *s, int report_fd)
+static int server_up(struct server *s)
 {
 	struct ctrl *c = &s->ctrl;
 	int ret;
@@ -1578,8 +1621,8 @@ static int server_up(struct server *s, int report_fd)
 		return -errno;
 	}
 	ret = server_add(s);
-	if (s->added && report_fd >= 0)
-		(void)report_send(report_fd, s->id, false);
+	if (s->added && s->report_fd >= 0)
+		(void)report_send(s->report_fd, s->id, false);
 	if (!ret)
 		ret = server_set_params(s);
 	if (!ret)
@@ -1600,17 +1643,15 @@ static int server_drain(struct server *s)
 	struct ctrl *c = &s->ctrl;
 	int ret = 0;
 
+	c->patient = true;
+	ctrl_set_deadline(c);
 	if (s->queues && c->serving) {
-		int64_t end = now_ms() + CTRL_TIMEOUT_MS;
+		struct queue *q = &s->queues[0];
 
-		if (s->queues[0].live) {
-			c->patient = true;
+		if (q->live)
 			ret = ctrl_simple(c, STEP_STOP, UBLK_CMD_STOP_DEV, s->id, 0);
-		}
-		while (!ret && s->queues[0].live && now_ms() < end)
-			queue_turn(&s->queues[0], (int)(end - now_ms()));
-		if (!ret && s->queues[0].live)
-			ret = -ETIME;
+		while (!ret && q->live)
+			ret = queue_turn(q, ctrl_left(c));
 		c->serving = NULL;
 	} else if (s->nr_threads) {
 		/* queue 0 never came up; the threads' tags still have to go */
@@ -1649,7 +1690,7 @@ static int server_down(struct server *s)
 	if (ret == -ENODEV)
 		ret = 0;
 	if (s->added && !ret)
-		ret = ctrl_wait_gone(c, s->id, s->cookie, marked ? 2000 : CTRL_TIMEOUT_MS);
+		ret = ctrl_wait_gone(c, s->id, s->cookie, marked ? 2000 : ctrl_left(c));
 	if (ret == -ETIME && marked)
 		ret = 0;	/* still open somewhere: it goes with the last close */
 	if (s->opened)
@@ -1675,6 +1716,7 @@ static void server_run(struct server *s)
 		}
 		seen = s->signals;
 		s->ctrl.patient = true;
+		ctrl_set_deadline(&s->ctrl);
 		ret = dev_stop(&s->ctrl, s->id, seen > 1, text, sizeof(text));
 		if (ret == -EBUSY)
 			notice("/dev/ublkb%u is %s: still serving; a second signal stops it all the same",
@@ -1774,7 +1816,8 @@ static bool parse_dev(const char *s, uint32_t *id)
 
 /* ---- the command line: tables that are both parser and help ---- */
 
-enum { V_MEM = 1, V_LIST = 2, V_STOP = 4, V_HELP = 8, V_FILE = 16, V_SERVE = V_MEM | V_FILE };
+enum { V_MEM = 1, V_LIST = 2, V_STOP = 4, V_HELP = 8, V_FILE = 16, V_CHECK = 32,
+       V_SERVE = V_MEM | V_FILE };
 
 enum opt_type { OPT_FLAG, OPT_NUMBER, OPT_SIZE, OPT_STRING, OPT_CHOICE };
 
@@ -1831,11 +1874,13 @@ static const struct option_def {
 	  "even if it is in use; dirty pages are still written" },
 	{ "wait", 0, OPT_NUMBER, "SECONDS", FIELD(wait), 0, 86400, V_STOP,
 	  "wait for it to become free; default: 0" },
+	{ "json", 0, OPT_FLAG, NULL, FIELD(json), 0, 0, V_LIST | V_CHECK,
+	  "for scripts" },
 	{ "quiet", 'q', OPT_FLAG, NULL, FIELD(quiet), 0, 0, V_SERVE | V_STOP | V_LIST,
 	  "errors only" },
 	{ "verbose", 'v', OPT_FLAG, NULL, FIELD(verbose), 0, 0, V_SERVE | V_STOP | V_LIST,
 	  "say what is done" },
-	{ "help", 'h', OPT_FLAG, NULL, FIELD(help), 0, 0, V_SERVE | V_STOP | V_LIST | V_HELP,
+	{ "help", 'h', OPT_FLAG, NULL, FIELD(help), 0, 0, V_SERVE | V_STOP | V_LIST | V_CHECK | V_HELP,
 	  "this page" },
 #undef FIELD
 };
@@ -1844,6 +1889,7 @@ struct args {
 	const struct backend *be;	/* of mem and its like */
 	struct options o;
 	char **operands;		/* of argv, in order */
+	char **command;			/* what is behind "--", or NULL */
 	int nr;
 	uint64_t given;			/* bit i: option_defs[i] was there */
 };
@@ -1995,6 +2041,12 @@ static int args_parse(const struct verb *v, struct args *a, int argc, char **arg
 		.operands = argv,
 	};
 	for (int i = 0; i < argc && !ret; i++) {
+		if (!strcmp(argv[i], "--") && v->be) {
+			a->command = argv + i + 1;
+			if (i + 1 == argc)
+				ret = usage_error(v, "--: the command is missing");
+			break;
+		}
 		if (!strncmp(argv[i], "--", 2) && argv[i][2])
 			ret = option_long(v, a, argc, argv, &i);
 		else if (argv[i][0] == '-' && argv[i][1])
@@ -2066,31 +2118,31 @@ static int signals_open(bool daemon)
 }
 
 /* Tell whoever waits that the device is there: a process, or a person and a script. */
-static int server_announce(struct server *s, int report_fd)
+static int server_announce(struct server *s)
 {
 	int ret;
 
-	if (report_fd < 0) {
+	if (s->report_fd < 0) {
 		ret = print_node(s->id);
 		if (!ret)
 			server_banner(s);
 		return ret;
 	}
 	stdio_to_null();
-	ret = chdir("/") ? -errno : report_send(report_fd, s->id, true);
-	close(report_fd);
+	ret = chdir("/") ? -errno : report_send(s->report_fd, s->id, true);
+	close(s->report_fd);
 	return ret;
 }
 
 /*
- * Make a device, serve it, remove it. report_fd: where the background process
- * reports to, or -1 in the foreground.
+ * Make a device, serve it, remove it. In the foreground both descriptors are
+ * -1; otherwise they are the server's ends of struct background.
  */
-static int serve(const struct backend *be, const struct options *o, int report_fd)
+static int serve(const struct backend *be, const struct options *o, int report_fd, int hold_fd)
 {
 	struct server *s = calloc(1, sizeof(*s));
 	enum step step;
-	char node[4096];
+	char object[4096];
 	int ret, down, status = 0;
 
 	if (!s)
@@ -2100,25 +2152,27 @@ static int serve(const struct backend *be, const struct options *o, int report_f
 	s->ctrl = (struct ctrl)CTRL_NONE;
 	s->char_fd = -1;
 	s->dev.fd = -1;
+	s->report_fd = report_fd;
+	s->hold_fd = hold_fd;
 	sem_init(&s->ready, 0, 0);
 	s->signal_fd = signals_open(report_fd >= 0);
-	ret = s->signal_fd < 0 ? s->signal_fd : server_up(s, report_fd);
+	ret = s->signal_fd < 0 ? s->signal_fd : server_up(s);
 	step = s->ctrl.step;
 	if (!ret) {
 		step = STEP_DAEMON;
-		ret = server_announce(s, report_fd);
+		ret = server_announce(s);
 	}
 	if (s->added)
-		server_node(s, node);
+		server_node(s, object);
 	else
-		snprintf(node, sizeof(node), "%s", o->path ? o->path : be->name);
+		snprintf(object, sizeof(object), "%s", o->path ? o->path : be->name);
 	if (ret)
-		status = fail(node, step, ret, s->why);
+		status = fail(object, step, ret, s->why);
 	else
 		server_run(s);
 	down = server_down(s);
 	if (down && !status)
-		status = fail(node, s->ctrl.step, down, NULL);
+		status = fail(object, s->ctrl.step, down, NULL);
 	return status;	/* *s is left to the end of the process: a thread may still hang on it */
 }
 
@@ -2132,16 +2186,22 @@ static void orphan_remove(uint32_t id)
 	ctrl_close(&c);
 }
 
+/* A server in the background, as the process that started it sees it. */
+struct background {
+	pid_t pid;
+	uint32_t id;		/* ID_ANY: it has not added a device */
+	int hold_fd;		/* as long as this is open, it serves; -1: for good */
+};
+
 /*
- * Wait until the process in the background has made the device, and be the
- * one that the shell sees: node on stdout, status. A pipe, because its end is
- * also the child's end, however that came about.
+ * Wait until the server has made its device. A pipe, because its end is also
+ * the server's end, however that came about. Returns the exit status.
  */
-static int daemon_wait(pid_t pid, int fd)
+static int background_wait(struct background *bg, int report_fd)
 {
+	int64_t end = now_ms() + 2 * DEADLINE_MS;	/* it has one of its own */
+	struct pollfd p = { .fd = report_fd, .events = POLLIN };
 	struct report r = { .id = ID_ANY };
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-	int64_t end = now_ms() + 2 * CTRL_TIMEOUT_MS;
 	int wstatus = 0;
 
 	while (!r.usable) {
@@ -2150,15 +2210,14 @@ static int daemon_wait(pid_t pid, int fd)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			kill(pid, SIGKILL);
-		if (n <= 0 || read(fd, &r, sizeof(r)) != sizeof(r))
+			kill(bg->pid, SIGKILL);
+		if (n <= 0 || read(report_fd, &r, sizeof(r)) != sizeof(r))
 			break;
 	}
-	if (r.usable) {
-		print_node(r.id);
+	bg->id = r.id;
+	if (r.usable)
 		return 0;
-	}
-	while (waitpid(pid, &wstatus, 0) < 0 && errno == EINTR)
+	while (waitpid(bg->pid, &wstatus, 0) < 0 && errno == EINTR)
 		;
 	if (WIFEXITED(wstatus) && WEXITSTATUS(wstatus))
 		return WEXITSTATUS(wstatus);	/* and it has said why */
@@ -2169,32 +2228,153 @@ static int daemon_wait(pid_t pid, int fd)
 	return EXIT_FAILURE;
 }
 
-static int serve_in_background(const struct backend *be, const struct options *o)
+/* The server's side of the fork: leave the caller's session and descriptors, and serve. */
+__attribute__((noreturn))
+static void background_serve(const struct args *a, int report_fd, int hold_fd)
 {
-	int fds[2];
-	pid_t pid;
+	enum { REPORT = 3, HOLD = 4, FREE = 5 };
+	int hold = hold_fd < 0 ? -1 : HOLD;
 
-	if (pipe2(fds, O_CLOEXEC))
-		return fail(be->name, STEP_DAEMON, errno, NULL);
-	pid = fork();
-	if (pid < 0)
-		return fail(be->name, STEP_DAEMON, errno, NULL);
-	if (pid > 0) {
-		close(fds[1]);
-		return daemon_wait(pid, fds[0]);
-	}
-	/* what the caller left open is not for us to keep open */
-	if (dup3(fds[1], 3, O_CLOEXEC) < 0 && fds[1] != 3)
+	/* out of each other's way first; what the caller left open goes */
+	report_fd = fcntl(report_fd, F_DUPFD, FREE);
+	hold_fd = hold_fd < 0 ? -1 : fcntl(hold_fd, F_DUPFD, FREE);
+	if (dup3(report_fd, REPORT, O_CLOEXEC) < 0 || (hold >= 0 && dup3(hold_fd, HOLD, O_CLOEXEC) < 0))
 		_exit(EXIT_FAILURE);
-	(void)syscall(SYS_close_range, 4, ~0U, 0);
+	(void)syscall(SYS_close_range, hold < 0 ? HOLD : FREE, ~0U, 0);
 	setsid();
 	umask(077);
-	_exit(serve(be, o, 3));
+	_exit(serve(a->be, &a->o, REPORT, hold));
+}
+
+/* Start a server in the background. Returns 0 when its device is usable, or the exit status. */
+static int background_start(const struct args *a, struct background *bg, bool hold)
+{
+	int report[2], held[2] = { -1, -1 }, status;
+
+	*bg = (struct background){ .id = ID_ANY, .hold_fd = -1 };
+	if (pipe2(report, O_CLOEXEC) || (hold && pipe2(held, O_CLOEXEC)))
+		return fail(a->be->name, STEP_DAEMON, errno, NULL);
+	bg->pid = fork();
+	if (bg->pid < 0)
+		return fail(a->be->name, STEP_DAEMON, errno, NULL);
+	if (bg->pid == 0) {
+		if (hold)
+			close(held[1]);
+		background_serve(a, report[1], held[0]);
+	}
+	close(report[1]);
+	if (hold)
+		close(held[0]);
+	bg->hold_fd = held[1];
+	status = background_wait(bg, report[0]);
+	close(report[0]);
+	return status;
+}
+
+/* ---- verbs: a device for as long as a command runs ---- */
+
+/* In the child: become COMMAND, as a shell would start it. */
+__attribute__((noreturn))
+static void command_exec(char **command, uint32_t id, const sigset_t *mask)
+{
+	char node[NODE_LEN], number[16];
+
+	snprintf(node, sizeof(node), "/dev/ublkb%u", id);
+	snprintf(number, sizeof(number), "%u", id);
+	signal(SIGPIPE, SIG_DFL);
+	if (!setenv("UBLK_DEV", node, 1) && !setenv("UBLK_ID", number, 1) &&
+	    !sigprocmask(SIG_SETMASK, mask, NULL))
+		execvp(command[0], command);
+	say("ublk: %s: %s", command[0], strerror(errno));
+	_exit(errno == ENOENT ? 127 : 126);
+}
+
+/*
+ * Wait for COMMAND, handing on the signals that are meant to stop us. Those
+ * of a terminal (SI_KERNEL) have reached it already. The second one kills it.
+ */
+static int command_wait(pid_t pid, const sigset_t *set, bool *force)
+{
+	unsigned signals = 0;
+	siginfo_t si;
+	int wstatus;
+
+	for (;;) {
+		if (sigwaitinfo(set, &si) < 0)
+			continue;
+		if (si.si_signo != SIGCHLD) {
+			*force = ++signals > 1;
+			if (*force)
+				kill(pid, SIGKILL);
+			else if (si.si_code != SI_KERNEL)
+				kill(pid, si.si_signo);
+		} else if (waitpid(pid, &wstatus, WNOHANG) == pid) {
+			break;
+		}
+	}
+	return WIFEXITED(wstatus) ? WEXITSTATUS(wstatus) : 128 + WTERMSIG(wstatus);
+}
+
+static int command_run(char **command, uint32_t id, bool *force)
+{
+	sigset_t set, old;
+	pid_t pid;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_DFL);	/* if ignored, there would be no status */
+	sigprocmask(SIG_BLOCK, &set, &old);
+	pid = fork();
+	if (pid == 0)
+		command_exec(command, id, &old);
+	if (pid < 0)
+		return fail(command[0], STEP_DAEMON, errno, NULL);
+	return command_wait(pid, &set, force);
+}
+
+static int stop_and_tell(struct ctrl *c, uint32_t id, const struct options *o);
+
+/*
+ * The device lives as long as COMMAND. The server is a process of its own, so
+ * that it can stay behind if COMMAND leaves the device in use; if this process
+ * is killed, the server sees the end of hold_fd and stops.
+ */
+static int serve_command(const struct args *a)
+{
+	struct options stop = { .force = false };
+	struct ctrl c = CTRL_NONE;
+	struct background bg;
+	int ret, stopped, status = background_start(a, &bg, true);
+
+	if (status)
+		return status;
+	status = command_run(a->command, bg.id, &stop.force);
+	ret = ctrl_open(&c, false);
+	stopped = ret ? fail("stop", c.step, ret, NULL) : stop_and_tell(&c, bg.id, &stop);
+	ctrl_close(&c);
+	if (stopped == EXIT_IN_USE) {
+		notice("/dev/ublkb%u stays until it is free and \"ublk stop %u\"", bg.id, bg.id);
+		if (write(bg.hold_fd, "", 1) != 1)
+			return EXIT_FAILURE;
+	}
+	return stopped && stopped != EXIT_NO_DEVICE ? stopped : status;
 }
 
 static int cmd_serve(const struct args *a)
 {
-	return a->o.daemon ? serve_in_background(a->be, &a->o) : serve(a->be, &a->o, -1);
+	struct background bg;
+	int status;
+
+	if (a->command)
+		return serve_command(a);
+	if (!a->o.daemon)
+		return serve(a->be, &a->o, -1, -1);
+	status = background_start(a, &bg, false);
+	return status ? status : print_node(bg.id) ? EXIT_FAILURE : 0;
 }
 
 /* ---- verbs: list, stop ---- */
@@ -2239,22 +2419,26 @@ static int dev_ids(uint32_t **ids)
 	return nr;
 }
 
-/* The backing of a server's device: the file or block device that it has open. */
-static bool server_backing(int pid, char *path, size_t len)
+/*
+ * The backing of a server's device: the file or block device that it has open.
+ * Returns whether there is one; st may be NULL.
+ */
+static bool server_backing(int pid, char *path, size_t len, struct stat *st)
 {
 	char fd_path[64];
 	bool found = false;
 	struct dirent *e;
-	struct stat st;
+	struct stat own;
 	DIR *d;
 
 	snprintf(fd_path, sizeof(fd_path), "/proc/%d/fd", pid);
-	d = opendir(fd_path);
+	d = pid > 0 ? opendir(fd_path) : NULL;
+	st = st ? st : &own;
 	while (d && !found && (e = readdir(d))) {
 		ssize_t n;
 
-		if (atoi(e->d_name) < 3 || fstatat(dirfd(d), e->d_name, &st, 0) ||
-		    !(S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)))
+		if (atoi(e->d_name) < 3 || fstatat(dirfd(d), e->d_name, st, 0) ||
+		    !(S_ISREG(st->st_mode) || S_ISBLK(st->st_mode)))
 			continue;
 		n = readlinkat(dirfd(d), e->d_name, path, len - 1);
 		found = n > 0;
@@ -2265,56 +2449,150 @@ static bool server_backing(int pid, char *path, size_t len)
 	return found;
 }
 
-static int list_one(struct ctrl *c, uint32_t id)
+/*
+ * A device by any of its names: number, node, or the file that it shows.
+ * Returns 0, -ENODEV, or what the driver said.
+ */
+static int dev_resolve(struct ctrl *c, const char *name, uint32_t *id)
 {
-	const struct ublksrv_ctrl_dev_info *i = &c->info;
-	char node[NODE_LEN], size[32] = "-", pid[16] = "-", backing[4096] = "-";
-	bool read_only;
+	struct stat want, st;
+	char path[4096];
+	uint32_t *ids;
+	int nr, ret = -ENODEV;
+
+	if (parse_dev(name, id))
+		return 0;
+	c->step = STEP_INFO;
+	if (stat(name, &want) || !(S_ISREG(want.st_mode) || S_ISBLK(want.st_mode)))
+		return -ENODEV;
+	nr = dev_ids(&ids);
+	for (int i = 0; i < nr && ret; i++) {
+		if (ctrl_get_info(c, ids[i]) ||
+		    !server_backing(c->info.ublksrv_pid, path, sizeof(path), &st))
+			continue;
+		if (S_ISBLK(want.st_mode) ? st.st_rdev == want.st_rdev :
+		    st.st_dev == want.st_dev && st.st_ino == want.st_ino) {
+			*id = ids[i];
+			ret = 0;
+		}
+	}
+	free(ids);
+	return ret;
+}
+
+/* What list shows of a device, and both its printers take. */
+struct listed {
+	struct ublksrv_ctrl_dev_info info;
+	struct ublk_param_basic basic;
+	int pid;		/* 0: no server */
+	char backing[4096];	/* "": none */
+};
+
+static int list_get(struct ctrl *c, uint32_t id, struct listed *l)
+{
 	int ret = ctrl_get_info(c, id);
 
 	if (ret)
 		return ret;
-	ret = ctrl_get_params(c, id);
-	if (ret == 0 && c->params.types & UBLK_PARAM_TYPE_BASIC)
-		size_text(c->params.basic.dev_sectors << SECTOR_SHIFT, size, sizeof(size));
-	read_only = ret == 0 && c->params.basic.attrs & UBLK_ATTR_READ_ONLY;
-	snprintf(node, sizeof(node), "/dev/ublkb%u", id);
-	if (i->state != UBLK_S_DEV_DEAD && i->ublksrv_pid > 0)
-		snprintf(pid, sizeof(pid), "%d", i->ublksrv_pid);
-	if (pid[0] != '-' && !server_backing(i->ublksrv_pid, backing, sizeof(backing)))
-		snprintf(backing, sizeof(backing), "-");
-	printf("%-14s %-5s %7s %-8s %7s %6u %5u %2u %s\n", node, cookie_type(i->ublksrv_flags), size,
-	       state_name(i->state), pid, i->nr_hw_queues, i->queue_depth, read_only, backing);
+	*l = (struct listed){ .info = c->info };
+	if (ctrl_get_params(c, id) == 0 && c->params.types & UBLK_PARAM_TYPE_BASIC)
+		l->basic = c->params.basic;
+	/* 6.12 keeps the pid of a server that is long dead */
+	if (l->info.state == UBLK_S_DEV_LIVE && l->info.ublksrv_pid > 0)
+		l->pid = l->info.ublksrv_pid;
+	if (!server_backing(l->pid, l->backing, sizeof(l->backing), NULL))
+		l->backing[0] = 0;
 	return 0;
+}
+
+static void list_row(const struct listed *l, bool first)
+{
+	char node[NODE_LEN], size[32], pid[16] = "-";
+
+	if (first)
+		printf("%-14s %-5s %7s %-8s %7s %6s %5s %2s %s\n", "NODE", "TYPE", "SIZE", "STATE",
+		       "PID", "QUEUES", "DEPTH", "RO", "BACKING");
+	snprintf(node, sizeof(node), "/dev/ublkb%u", l->info.dev_id);
+	size_text(l->basic.dev_sectors << SECTOR_SHIFT, size, sizeof(size));
+	if (l->pid)
+		snprintf(pid, sizeof(pid), "%d", l->pid);
+	printf("%-14s %-5s %7s %-8s %7s %6u %5u %2u %s\n", node, cookie_type(l->info.ublksrv_flags),
+	       size, state_name(l->info.state), pid, l->info.nr_hw_queues, l->info.queue_depth,
+	       l->basic.attrs & UBLK_ATTR_READ_ONLY, l->backing[0] ? l->backing : "-");
+}
+
+static void json_string(const char *s)
+{
+	putchar('"');
+	for (; *s; s++) {
+		if (*s == '"' || *s == '\\')
+			printf("\\%c", *s);
+		else if ((unsigned char)*s < ' ')
+			printf("\\u%04x", *s);
+		else
+			putchar(*s);
+	}
+	putchar('"');
+}
+
+static void list_json(const struct listed *l, bool first)
+{
+	const struct ublksrv_ctrl_dev_info *i = &l->info;
+	const char *comma = "";
+
+	printf("%s\n  {\"id\": %u, \"node\": \"/dev/ublkb%u\", \"char\": \"/dev/ublkc%u\", "
+	       "\"type\": \"%s\", \"size\": %llu, \"state\": \"%s\", \"pid\": ", first ? "" : ",",
+	       i->dev_id, i->dev_id, i->dev_id, cookie_type(i->ublksrv_flags),
+	       (unsigned long long)l->basic.dev_sectors << SECTOR_SHIFT, state_name(i->state));
+	printf(l->pid ? "%d" : "null", l->pid);
+	printf(", \"queues\": %u, \"depth\": %u, \"block_size\": %u, \"read_only\": %s, \"backing\": ",
+	       i->nr_hw_queues, i->queue_depth, 1U << l->basic.logical_bs_shift,
+	       l->basic.attrs & UBLK_ATTR_READ_ONLY ? "true" : "false");
+	if (l->backing[0])
+		json_string(l->backing);
+	else
+		printf("null");
+	printf(", \"features\": [");
+	for (size_t n = 0; n < ARRAY_SIZE(feature_names); n++) {
+		if (i->flags >> n & 1) {
+			printf("%s\"%s\"", comma, feature_names[n].name);
+			comma = ", ";
+		}
+	}
+	printf("]}");
 }
 
 static int cmd_list(const struct args *a)
 {
+	void (*print)(const struct listed *l, bool first) = a->o.json ? list_json : list_row;
 	struct ctrl c = CTRL_NONE;
 	uint32_t *ids = NULL, id;
-	int ret, nr, status = 0;
+	struct listed l;
+	int status = 0, nr, printed = 0;
+	int ret = ctrl_open(&c, false);
 
-	for (int i = 0; i < a->nr; i++) {
-		if (!parse_dev(a->operands[i], &id))
-			return fail(a->operands[i], STEP_INFO, ENODEV, "not a ublk device");
-	}
-	ret = ctrl_open(&c, false);
 	if (ret) {
-		ctrl_close(&c);
-		return fail("list", c.step, ret, NULL);
+		status = fail("list", c.step, ret, NULL);
+		goto out;
 	}
-	printf("%-14s %-5s %7s %-8s %7s %6s %5s %2s %s\n", "NODE", "TYPE", "SIZE", "STATE", "PID",
-	       "QUEUES", "DEPTH", "RO", "BACKING");
+	if (a->o.json)
+		printf("{\"devices\": [");
 	nr = a->nr ? a->nr : dev_ids(&ids);
-	for (int i = 0; i < nr && !status; i++) {
-		id = ids ? ids[i] : 0;
-		if (a->nr)
-			(void)parse_dev(a->operands[i], &id);
-		ret = list_one(&c, id);
-		/* one that went while we looked is no error, unless asked for */
-		if (ret && (a->nr || ret != -ENODEV))
+	for (int i = 0; i < nr; i++) {
+		id = a->nr ? 0 : ids[i];
+		ret = a->nr ? dev_resolve(&c, a->operands[i], &id) : 0;
+		if (!ret)
+			ret = list_get(&c, id, &l);
+		if (!ret)
+			print(&l, !printed++);
+		else if (a->nr || ret != -ENODEV)	/* it may go while we look */
 			status = fail(a->nr ? a->operands[i] : "list", c.step, ret, NULL);
 	}
+	if (a->o.json)
+		printf("%s]}\n", printed ? "\n" : "");
+	if (fflush(stdout))
+		status = EXIT_FAILURE;
+out:
 	free(ids);
 	ctrl_close(&c);
 	return status;
@@ -2337,22 +2615,26 @@ static int stop_one(struct ctrl *c, uint32_t id, const struct options *o, char *
 	int64_t grace = now_ms() + 500;	/* for udev, which opens what it hears of */
 	uint64_t cookie;
 	int pidfd = -1;
-	int ret = ctrl_get_info(c, id);
+	int ret;
 
+	ctrl_set_deadline(c);
+	ret = ctrl_get_info(c, id);
 	if (ret)
 		return ret;
 	cookie = c->info.ublksrv_flags;
 	if (c->info.state != UBLK_S_DEV_DEAD) {
 		pidfd = pidfd_of(c->info.ublksrv_pid);
 		while ((ret = dev_stop(c, id, o->force, text, len)) == -EBUSY &&
-		       now_ms() < (end > grace ? end : grace))
+		       now_ms() < (end > grace ? end : grace)) {
 			nap_ms(10);
+			ctrl_set_deadline(c);	/* it counts from when the device is free */
+		}
 	}
 	if (ret == 0 && pidfd >= 0) {
 		struct pollfd p = { .fd = pidfd, .events = POLLIN };
 
 		c->step = STEP_DEL;
-		if (poll(&p, 1, CTRL_TIMEOUT_MS) == 0)
+		if (poll(&p, 1, ctrl_left(c)) == 0)
 			ret = -ETIME;
 	}
 	if (pidfd >= 0)
@@ -2360,7 +2642,7 @@ static int stop_one(struct ctrl *c, uint32_t id, const struct options *o, char *
 	if (ret == 0 && !ctrl_is_gone(c, id, cookie))
 		ret = dev_del(c, id);
 	if (ret == 0)
-		ret = ctrl_wait_gone(c, id, cookie, CTRL_TIMEOUT_MS);
+		ret = ctrl_wait_gone(c, id, cookie, ctrl_left(c));
 	return ret;
 }
 
@@ -2386,27 +2668,175 @@ static int cmd_stop(const struct args *a)
 		say("ublk: stop: name the devices, or say --all; see \"ublk help stop\"");
 		return EXIT_USAGE;
 	}
-	for (int i = 0; i < a->nr; i++) {
-		if (!parse_dev(a->operands[i], &id))
-			return fail(a->operands[i], STEP_STOP, ENODEV, "not a ublk device");
-	}
 	ret = ctrl_open(&c, false);
 	if (ret) {
-		ctrl_close(&c);
-		return fail("stop", c.step, ret, NULL);
+		status = fail("stop", c.step, ret, NULL);
+		goto out;
 	}
 	nr = a->o.all ? dev_ids(&ids) : a->nr;
 	for (int i = 0; i < nr; i++) {
-		id = ids ? ids[i] : 0;
-		if (!a->o.all)
-			(void)parse_dev(a->operands[i], &id);
-		ret = stop_and_tell(&c, id, &a->o);
-		if (ret)
+		id = a->o.all ? ids[i] : 0;
+		ret = a->o.all ? 0 : dev_resolve(&c, a->operands[i], &id);
+		ret = ret ? fail(a->operands[i], c.step, ret, NULL) : stop_and_tell(&c, id, &a->o);
+		/* with --all, one that went by itself is as good as stopped */
+		if (ret && !(a->o.all && ret == EXIT_NO_DEVICE))
 			status = ret;
 	}
+out:
 	free(ids);
 	ctrl_close(&c);
 	return status;
+}
+
+/* ---- verbs: check ---- */
+
+/* The lines of check, and what creating a RAM disk would return. */
+struct report_card {
+	bool json, first;
+	int status;
+};
+
+__attribute__((format(printf, 4, 5)))
+static void check_line(struct report_card *r, const char *state, const char *item, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (!r->json) {
+		printf("%-8s %-24s %s\n", state, item, text);
+		return;
+	}
+	printf("%s\n  {\"item\": \"%s\", \"state\": \"%s\", \"text\": ", r->first ? "" : ",", item, state);
+	json_string(text);
+	printf("}");
+	r->first = false;
+}
+
+/* Kernels whose driver is known to be broken, by the begin of their release. */
+static const struct { const char *release, *text; } bad_kernels[] = {
+	{ "6.18.4-", "ADD_DEV crashes the driver: use 6.18.6 or later" },
+	{ "6.18.4+", "ADD_DEV crashes the driver: use 6.18.6 or later" },
+	{ "6.18.5-", "ADD_DEV crashes the driver: use 6.18.6 or later" },
+	{ "6.18.5+", "ADD_DEV crashes the driver: use 6.18.6 or later" },
+	{ "6.17.0-1015-", "ADD_DEV crashes the driver of this build" },
+	{ "6.17.0-1017-", "ADD_DEV crashes the driver of this build" },
+	{ "6.17.0-1018-", "ADD_DEV crashes the driver of this build" },
+	{ "6.0.", "DEL_DEV waits uninterruptibly while a device is open" },
+	{ "6.1.", "DEL_DEV waits uninterruptibly while a device is open; a dead server is noticed after 5 s" },
+	{ "6.2.", "DEL_DEV waits uninterruptibly while a device is open; a dead server is noticed after 5 s" },
+	{ "6.6.", "a dead server is noticed after 5 s" },
+};
+
+static void check_kernel(struct report_card *r)
+{
+	const char *bad = NULL;
+	struct utsname u;
+
+	if (uname(&u))
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(bad_kernels); i++) {
+		const char *release = bad_kernels[i].release;
+
+		if (!strncmp(u.release, release, strlen(release)))
+			bad = bad_kernels[i].text;
+	}
+	check_line(r, bad ? "limited" : "ok", "kernel", "%s%s%s", u.release, bad ? ": " : "", bad ? bad : "");
+}
+
+static bool check_driver(struct report_card *r)
+{
+	char path[256];
+
+	if (access("/sys/module/ublk_drv", F_OK) == 0 || access(CTRL_NODE, F_OK) == 0) {
+		check_line(r, "ok", "driver", "%s", access("/sys/module/ublk_drv/initstate", F_OK) == 0 ?
+			   "loaded, module ublk_drv" : "built into the kernel");
+		return true;
+	}
+	if (driver_path(path, sizeof(path))) {
+		check_line(r, "ok", "driver", "not loaded; ublk loads it from %s", path);
+		r->status = geteuid() ? EXIT_PERMISSION : 0;
+	} else {
+		check_line(r, "missing", "driver", "no module ublk_drv for this kernel: "
+			   "it takes CONFIG_BLK_DEV_UBLK, Linux 6.0 or later");
+		r->status = EXIT_NO_DRIVER;
+	}
+	return false;
+}
+
+static void check_limit(struct report_card *r)
+{
+	static const char path[] = "/sys/module/ublk_drv/parameters/ublks_max";
+	unsigned max;
+	FILE *f = fopen(path, "re");
+
+	if (!f)
+		return;
+	if (fscanf(f, "%u", &max) == 1)
+		check_line(r, "ok", "device limit", "%u (%s), on 6.15 and later for unprivileged devices only",
+			   max, path);
+	fclose(f);
+}
+
+static void check_features(struct report_card *r, const struct ctrl *c)
+{
+	const bool zero_copy = c->features & UBLK_F_AUTO_BUF_REG;
+
+	if (!c->features)
+		check_line(r, "limited", "features", "unknown: the driver does not tell before Linux 6.5");
+	for (size_t i = 0; c->features && i < ARRAY_SIZE(feature_names); i++) {
+		bool there = c->features >> i & 1;
+
+		check_line(r, there ? "ok" : "missing", feature_names[i].name, "Linux %s%s",
+			   feature_names[i].since, there ? "" : " or later has it");
+	}
+	check_line(r, "ok", "mem", "uses NEED_GET_DATA: the kernel copies from and to the RAM disk's own pages");
+	check_line(r, zero_copy ? "ok" : "limited", "file", zero_copy ? "uses AUTO_BUF_REG: zero copy" :
+		   "copies through a buffer for each request: zero copy takes Linux 6.16");
+}
+
+/* Everything that creating a device needs, one line each. */
+static int cmd_check(const struct args *a)
+{
+	struct report_card r = { .json = a->o.json, .first = true };
+	struct ctrl c = CTRL_NONE;
+	struct uring ring = URING_NONE;
+	int ret;
+
+	if (r.json)
+		printf("{\"checks\": [");
+	check_kernel(&r);
+	ret = uring_init(&ring, 4, IORING_SETUP_SQE128);
+	uring_exit(&ring);
+	if (ret == -ENOSYS)
+		check_line(&r, "missing", "io_uring", "not built into this kernel (CONFIG_IO_URING)");
+	else if (ret)
+		check_line(&r, "missing", "io_uring", "%s: %s", strerror(-ret), uring_forbidden());
+	else
+		check_line(&r, "ok", "io_uring", "available");
+	if (check_driver(&r)) {
+		int fd = open(CTRL_NODE, O_RDWR | O_CLOEXEC);
+
+		if (fd < 0) {
+			check_line(&r, "missing", "control node", CTRL_NODE ": %s", strerror(errno));
+			r.status = errno == EACCES || errno == EPERM ? EXIT_PERMISSION : EXIT_NO_DRIVER;
+		} else {
+			close(fd);
+			check_line(&r, geteuid() ? "limited" : "ok", "control node", CTRL_NODE "%s",
+				   geteuid() ? ": opens, but making a device takes CAP_SYS_ADMIN" : "");
+			check_limit(&r);
+			if (!ret && ctrl_open(&c, false) == 0)
+				check_features(&r, &c);
+		}
+	}
+	if (ret && !r.status)
+		r.status = EXIT_NO_URING;
+	if (r.json)
+		printf("\n], \"status\": %d}\n", r.status);
+	ctrl_close(&c);
+	return fflush(stdout) ? EXIT_FAILURE : r.status;
 }
 
 /* ---- verbs: help ---- */
@@ -2418,6 +2848,7 @@ static const struct verb verbs[] = {
 	{ "file", V_FILE, "PATH", "path", 0, 1, cmd_serve, &backend_file, "a disk from a file or a block device" },
 	{ "list", V_LIST, "[DEV...]", NULL, 0, INT32_MAX, cmd_list, NULL, "show devices" },
 	{ "stop", V_STOP, "DEV... | --all", NULL, 0, INT32_MAX, cmd_stop, NULL, "stop and remove devices" },
+	{ "check", V_CHECK, "", NULL, 0, 0, cmd_check, NULL, "what this machine has of what ublk needs" },
 	{ "help", V_HELP, "[VERB]", NULL, 0, 1, cmd_help, NULL, "this page, or a verb's" },
 };
 
@@ -2442,7 +2873,8 @@ static int help_verb(const struct verb *v)
 {
 	char left[40];
 
-	printf("usage: ublk %s %s [options]\n\n%s\n\noptions:\n", v->name, v->operands, v->help);
+	printf("usage: ublk %s %s [options]%s\n\n%s\n\noptions:\n", v->name, v->operands,
+	       v->be ? " [-- COMMAND [ARG...]]" : "", v->help);
 	for (size_t i = 0; i < ARRAY_SIZE(option_defs); i++) {
 		const struct option_def *d = &option_defs[i];
 
@@ -2483,8 +2915,9 @@ static void stdio_hold(void)
 }
 
 /* What the table cannot say about one option, or says only about two together. */
-static int serve_check(const struct verb *v, const struct options *o)
+static int serve_check(const struct verb *v, const struct args *a)
 {
+	const struct options *o = &a->o;
 	const unsigned bs = o->block_size ? (unsigned)o->block_size : 512;
 
 	if (bs & (bs - 1))
@@ -2499,6 +2932,8 @@ static int serve_check(const struct verb *v, const struct options *o)
 				   (unsigned long long)o->size, bs);
 	if (o->create && !o->size)
 		return usage_error(v, "--create: how large is it to be? --size=SIZE");
+	if (o->daemon && a->command)
+		return usage_error(v, "--daemon: not together with a command");
 	if (o->create && o->read_only)
 		return usage_error(v, "--create: a new file is of no use --read-only");
 	return 0;
@@ -2514,7 +2949,7 @@ static int serve_args(const struct verb *v, struct args *a)
 		ret = option_store(v, a, d, v->operands, a->operands[0]);
 	else if (!(a->given & 1ULL << (d - option_defs)))
 		ret = usage_error(v, "%s is missing", v->operands);
-	return ret ? ret : serve_check(v, &a->o);
+	return ret ? ret : serve_check(v, a);
 }
 
 static int run_verb(const struct verb *v, int argc, char **argv)
