@@ -52,15 +52,18 @@ build() {
 }
 
 unit() {
-	local script
+	local script name flags
 	label=unit
-	if [ -e tests/unit.c ]; then
-		if "${CC:-gcc}" -O1 -g -fsanitize=address,undefined -Wall -Wextra -I. tests/unit.c uring.c backend_*.c -o "$WORK/unit" -pthread; then
-			here "$WORK/unit"
+	for name in unit fuzz; do
+		flags=
+		[ $name != fuzz ] || flags=-DFUZZ_MAIN
+		if "${CC:-gcc}" -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -Wall -Wextra -I. \
+			$flags tests/$name.c uring.c backend_*.c -o "$WORK/$name" -pthread; then
+			here "$WORK/$name"
 		else
-			vm_out "FAIL - tests/unit.c compiles"
+			vm_out "FAIL - tests/$name.c compiles"
 		fi
-	fi
+	done
 	for script in tests/unit-*.sh; do
 		[ ! -e "$script" ] || here bash "$script"
 	done

@@ -2668,6 +2668,8 @@ static int cmd_stop(const struct args *a)
 		say("ublk: stop: name the devices, or say --all; see \"ublk help stop\"");
 		return EXIT_USAGE;
 	}
+	/* a script may have the device open, and we would have it from there */
+	(void)syscall(SYS_close_range, 3, ~0U, 0);
 	ret = ctrl_open(&c, false);
 	if (ret) {
 		status = fail("stop", c.step, ret, NULL);

@@ -9,7 +9,7 @@ VM_TESTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 VM_PID= # the running QEMU, for the caller's trap
 VM_PROGS_ALL="dash timeout dd fio mkfs.ext4 e2fsck mkfs.xfs xfs_repair sfdisk losetup blockdev lsblk
 	blkdiscard fallocate strace mount umount findmnt prlimit kmod cmp setpriv fstrim
-	dmsetup mkfs.btrfs btrfs ${VM_PROGS:-}"
+	dmsetup mkfs.btrfs btrfs date jq ${VM_PROGS:-}"
 VM_MODULES_ALL="ublk_drv ext4 xfs btrfs loop brd null_blk dm-mod dm-log-writes dm-flakey scsi_debug sd_mod
 	zram lzo-rle ${VM_MODULES:-}"
 # shellcheck source=tests/debian.sh

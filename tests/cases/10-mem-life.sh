@@ -93,10 +93,10 @@ check "in use: the first signal is refused, the second stops" twice
 cycles() {
 	i=0
 	while [ $i -lt 100 ]; do
-		d=$(ublk mem 8M -d) || return 1
+		d=$(timeout 10 ublk mem 8M -d) || return 1
 		[ "$d" = /dev/ublkb0 ] || return 1
 		dd if="$d" of=/dev/null bs=4k count=1 2>/dev/null || return 1
-		ublk stop "$d" || return 1
+		timeout 10 ublk stop "$d" || return 1	# it takes milliseconds, unless a wake-up was lost
 		i=$((i + 1))
 	done
 }

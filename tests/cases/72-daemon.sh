@@ -1,0 +1,82 @@
+# -d from scripts: usable at once, a hundred times; with closed descriptors; and
+# the server's death at every step of the way up.
+. /tests/lib.sh
+section "daemon"
+modprobe ublk_drv
+
+percentiles() {	# FILE NAME: microseconds, one a line
+	sort -n "$1" >sorted
+	echo "# $2: p50 $(sed -n 50p sorted) us, p99 $(sed -n 99p sorted) us, of $(wc -l <sorted)"
+}
+hundred() {
+	: >up.us; : >down.us
+	i=0
+	while [ $i -lt 100 ]; do
+		a=$(date +%s%N)
+		d=$(ublk mem 64M -d) || return 1
+		b=$(date +%s%N)
+		dd if="$d" of=/dev/null bs=4k count=1 2>/dev/null || { echo "$d not usable, round $i"; return 1; }
+		c=$(date +%s%N)
+		ublk stop "$d" || return 1
+		e=$(date +%s%N)
+		echo $(((b - a) / 1000)) >>up.us
+		echo $(((e - c) / 1000)) >>down.us
+		i=$((i + 1))
+	done
+}
+check "100 times in a row: usable at return" hundred
+percentiles up.us "ublk mem 64M -d"
+percentiles down.us "ublk stop"
+
+closed() {
+	for fds in "<&-" ">&-" "2>&-" "<&- >&-" "<&- 2>&-" ">&- 2>&-" "<&- >&- 2>&-"; do
+		st=0; eval "ublk mem 16M -d $fds" >/dev/null || st=$?
+		case $fds in *">&-"*) ;; *) [ $st = 0 ] || { echo "$fds: $st"; return 1; } ;; esac
+		[ -b /dev/ublkb0 ] || { echo "$fds: no device"; return 1; }
+		p=$(pidof ublk)
+		for n in 0 1 2; do [ "$(readlink /proc/$p/fd/$n)" = /dev/null ] || { echo "$fds: fd $n"; return 1; }; done
+		ublk stop 0 || return 1
+	done
+}
+check "stdin, stdout, stderr closed, in every combination" closed
+set_e() { sh -ec 'd=$(ublk mem 16M -d); test -b "$d"; ublk stop "$d"; echo reached' | grep -q reached; }
+check "under set -e" set_e
+cron() { env -i /bin/ublk mem 16M -d </dev/null >out 2>&1 && [ "$(cat out)" = /dev/ublkb0 ] && ublk stop 0; }
+check "with an empty environment" cron
+
+# The server is killed at each of its system calls, one after the other. Only
+# calls that the waiting process does not make are counted, so that it lives.
+dies_at() {	# SYSCALL WHEN: 0 if the command failed and nothing is left, 2 if the server got through
+	local st=0 job
+	rm -f out err
+	strace -f -qq -o trace -e trace="$1" -e inject="$1:signal=KILL:when=$2" ublk mem 16M -d >out 2>err &
+	job=$!
+	wait_for 10 sh -c "[ -s out ] || ! kill -0 $job" || { echo "$1 $2: no answer"; return 1; }
+	if [ -s out ]; then
+		ublk stop --all >/dev/null 2>&1
+		wait $job
+		return 2
+	fi
+	wait $job || st=$?
+	[ $st != 0 ] || { echo "$1 $2: status 0"; return 1; }
+	! ls /dev/ublkb* /dev/ublkc* 2>/dev/null || { echo "$1 $2: left behind"; ublk stop --all; return 1; }
+	[ -s err ] || { echo "$1 $2: not a word"; return 1; }
+}
+die_everywhere() {
+	local n=0 i st
+	for call in setsid umask signalfd4 io_uring_setup io_uring_register io_uring_enter madvise eventfd2 munmap; do
+		i=1
+		while [ $i -le 40 ]; do
+			st=0; dies_at $call $i || st=$?
+			[ $st != 2 ] || break
+			[ $st = 0 ] || return 1
+			i=$((i + 1)) n=$((n + 1))
+		done
+	done
+	echo $n >steps
+	[ $n -ge 20 ]
+}
+check "the server killed at every step of the way up: an error, and nothing left" die_everywhere
+echo "# steps at which it was killed: $(cat steps)"
+
+nothing_left
