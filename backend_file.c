@@ -27,6 +27,10 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#ifndef FALLOC_FL_ZERO_RANGE
+#define FALLOC_FL_ZERO_RANGE	0x10	/* linux/falloc.h: not every libc has it */
+#endif
+
 /* What FALLOCATE may take long for is bounded; block layer and filesystems split. */
 #define MAX_PUNCH	(128U << 20)
 

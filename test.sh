@@ -86,8 +86,10 @@ cases() {
 # helpers: what the cases use of ours beside ublk itself
 helpers() {
 	"${CC:-gcc}" -O2 -Wall -Wextra -static tests/replay.c -o "$WORK/replay" &&
-		bash tests/unit-null.sh "$WORK/ublk-null" >/dev/null || return
-	VM_FILES="$WORK/replay:/bin/replay $WORK/ublk-null:/bin/ublk-null ${VM_FILES:-}"
+		bash tests/unit-null.sh "$WORK/ublk-null" >/dev/null &&
+		"${CC:-gcc}" -O2 -static -pthread -Wl,--wrap=uring_init,--wrap=uring_enter,--wrap=uring_register \
+			ublk.c uring.c backend_*.c tests/die.c -o "$WORK/ublk-die" || return
+	VM_FILES="$WORK/replay:/bin/replay $WORK/ublk-die:/bin/ublk-die $WORK/ublk-null:/bin/ublk-null ${VM_FILES:-}"
 }
 
 # vms KERNEL...: the cases on these kernels, one after the other

@@ -60,10 +60,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -141,7 +141,7 @@ static const char *const step_names[] = {
 	[STEP_STOP] = "STOP_DEV",
 	[STEP_DEL] = "DEL_DEV",
 	[STEP_INFO] = "GET_DEV_INFO",
-	[STEP_DAEMON] = "run in the background",
+	[STEP_DAEMON] = "start a process",
 };
 
 #define HINT_DRIVER "no ublk driver is loaded: try \"modprobe ublk_drv\" " \
@@ -647,8 +647,9 @@ struct server {
 	int signal_fd;
 	int report_fd, hold_fd;		/* the pipes of struct background, or -1 */
 	unsigned signals;		/* that asked us to stop */
-	bool rescan, probed;		/* node_probe(): find partitions; has ended */
-	int probe_fd, probe_res;
+	bool rescan, probed;		/* the probe: is to find partitions; has ended */
+	int probe_fd;
+	pid_t probe_pid;
 	void *sink;			/* where data goes that nobody wants */
 	struct queue *queues;
 	unsigned nr_queues;
@@ -1297,19 +1298,6 @@ static int dev_del(struct ctrl *c, uint32_t id)
 
 /* ---- the life of a device, from the server's side ---- */
 
-/* What the process in the background tells the one that waits for it. */
-struct report {
-	uint32_t id;
-	uint32_t usable;	/* 0: the device was added, clean up if I die; 1: ready */
-};
-
-static int report_send(int fd, uint32_t id, bool usable)
-{
-	const struct report r = { .id = id, .usable = usable };
-
-	return write(fd, &r, sizeof(r)) == sizeof(r) ? 0 : -EPIPE;
-}
-
 static void server_node(const struct server *s, char *node)
 {
 	snprintf(node, NODE_LEN, "/dev/ublkb%u", s->id);
@@ -1339,7 +1327,6 @@ static int server_add(struct server *s)
 	want = s->dev.data_path == DATA_ZERO_COPY ? UBLK_F_AUTO_BUF_REG : UBLK_F_NEED_GET_DATA;
 	want |= c->features & UBLK_F_NO_AUTO_PART_SCAN;
 	s->rescan = want & UBLK_F_NO_AUTO_PART_SCAN && !o->no_part_scan;
-	s->cookie = cookie_make(s->be);
 	c->info = (struct ublksrv_ctrl_dev_info){
 		.nr_hw_queues = (uint16_t)o->queues,
 		.queue_depth = (uint16_t)o->qdepth,
@@ -1546,54 +1533,100 @@ static int server_start_queues(struct server *s)
 	return ret;
 }
 
-/* Runs in a thread of its own, as all of it waits for requests that queue 0 serves. */
-static void *node_probe(void *arg)
+static void stdio_to_null(void)
 {
-	struct server *s = arg;
-	char node[NODE_LEN], block[4096];
-	int fd, ret = 0;
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-	server_node(s, node);
-	fd = open(node, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		ret = -errno;
-	if (!ret && s->rescan && ioctl(fd, RRPART))
-		debug("%s: BLKRRPART: %s", node, strerror(errno));
-	errno = EIO;
-	if (!ret && pread(fd, block, s->dev.block_size, 0) != (ssize_t)s->dev.block_size)
-		ret = -errno;
-	if (fd >= 0)
-		close(fd);	/* writes back what others left dirty */
-	s->probe_res = ret;
-	(void)eventfd_write(s->probe_fd, 1);
-	return NULL;
+	for (int i = 0; i < 3; i++) {
+		if (fd >= 0)
+			dup2(fd, i);
+		else
+			close(i);
+	}
+	if (fd > 2)
+		close(fd);
 }
 
 /*
- * Usable means: it opens, it reads, and its partitions are there. Asked before
- * anybody is told its name. Where the driver scans for partitions some time
- * after START_DEV it was told not to (server_add()), and this does it.
+ * The probe: opens and reads the node before anybody is told its name, and
+ * finds the partitions where the driver was told not to (server_add()). All of
+ * that waits for requests which the server has to answer. It is a process, not
+ * a thread: a thread in the middle of a read would share the server's files,
+ * and so keep a killed server from closing /dev/ublkcN, and itself waiting for
+ * ever for the requests which that close aborts.
  */
+struct probe_order {
+	uint32_t id, block_size;
+	bool rescan;
+};
+
+static int node_probe(const struct probe_order *p)
+{
+	char node[NODE_LEN], block[4096];
+	int fd, ret = 0;
+
+	snprintf(node, sizeof(node), "/dev/ublkb%u", p->id);
+	fd = open(node, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (p->rescan)
+		(void)ioctl(fd, RRPART);	/* no partitions is no reason to fail */
+	errno = EIO;
+	if (pread(fd, block, p->block_size, 0) != (ssize_t)p->block_size)
+		ret = -errno;
+	close(fd);	/* writes back what others left dirty */
+	return ret;
+}
+
+/* Start the probe, before anything is open that it must not hold. Returns its socket or -errno. */
+static int probe_fork(pid_t *pid)
+{
+	struct probe_order order;
+	int fds[2], ret;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
+		return -errno;
+	*pid = fork();
+	if (*pid < 0) {
+		ret = -errno;
+		close(fds[0]);
+		close(fds[1]);
+		return ret;
+	}
+	if (*pid > 0) {
+		close(fds[1]);
+		return fds[0];
+	}
+	stdio_to_null();
+	if (dup2(fds[1], 3) < 0)
+		_exit(EXIT_FAILURE);
+	(void)syscall(SYS_close_range, 4, ~0U, 0);
+	if (read(3, &order, sizeof(order)) != sizeof(order))
+		_exit(0);	/* the server had no need of it */
+	ret = node_probe(&order);
+	_exit(write(3, &ret, sizeof(ret)) != sizeof(ret));
+}
+
 static int server_try_node(struct server *s)
 {
-	struct queue *q = &s->queues[0];
-	pthread_t thread;
+	const struct probe_order order = {
+		.id = s->id, .block_size = s->dev.block_size, .rescan = s->rescan,
+	};
 	int ret;
 
 	s->ctrl.step = STEP_NODE;
-	s->probe_fd = eventfd(0, EFD_CLOEXEC);
-	if (s->probe_fd < 0)
+	if (write(s->probe_fd, &order, sizeof(order)) != sizeof(order))
 		return -errno;
-	ret = -pthread_create(&thread, NULL, node_probe, s);
-	if (ret)
-		return ret;
-	queue_poll(q, s->probe_fd, KIND_PROBE);
+	queue_poll(&s->queues[0], s->probe_fd, KIND_PROBE);
 	while (!s->probed)
-		if (queue_turn(q, ctrl_left(&s->ctrl)))
+		if (queue_turn(&s->queues[0], ctrl_left(&s->ctrl)))
 			return -ETIME;
-	pthread_join(thread, NULL);
+	if (read(s->probe_fd, &ret, sizeof(ret)) != sizeof(ret))
+		ret = -EPIPE;
 	close(s->probe_fd);
-	return s->probe_res;
+	while (waitpid(s->probe_pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	return ret;
 }
 
 /*
@@ -1621,8 +1654,6 @@ static int server_up(struct server *s)
 		return -errno;
 	}
 	ret = server_add(s);
-	if (s->added && s->report_fd >= 0)
-		(void)report_send(s->report_fd, s->id, false);
 	if (!ret)
 		ret = server_set_params(s);
 	if (!ret)
@@ -2083,20 +2114,6 @@ static int print_node(uint32_t id)
 	return write(STDOUT_FILENO, line, (size_t)n) == n ? 0 : -errno;
 }
 
-static void stdio_to_null(void)
-{
-	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	for (int i = 0; i < 3; i++) {
-		if (fd >= 0)
-			dup2(fd, i);
-		else
-			close(i);
-	}
-	if (fd > 2)
-		close(fd);
-}
-
 /* Signals that stop a server; blocked before any thread is made. */
 static int signals_open(bool daemon)
 {
@@ -2129,7 +2146,9 @@ static int server_announce(struct server *s)
 		return ret;
 	}
 	stdio_to_null();
-	ret = chdir("/") ? -errno : report_send(s->report_fd, s->id, true);
+	ret = chdir("/") ? -errno : 0;
+	if (!ret && write(s->report_fd, &s->id, sizeof(s->id)) != sizeof(s->id))
+		ret = -EPIPE;
 	close(s->report_fd);
 	return ret;
 }
@@ -2138,7 +2157,7 @@ static int server_announce(struct server *s)
  * Make a device, serve it, remove it. In the foreground both descriptors are
  * -1; otherwise they are the server's ends of struct background.
  */
-static int serve(const struct backend *be, const struct options *o, int report_fd, int hold_fd)
+static int serve(const struct args *a, uint64_t cookie, int report_fd, int hold_fd)
 {
 	struct server *s = calloc(1, sizeof(*s));
 	enum step step;
@@ -2146,17 +2165,22 @@ static int serve(const struct backend *be, const struct options *o, int report_f
 	int ret, down, status = 0;
 
 	if (!s)
-		return fail(be->name, STEP_BACKEND, ENOMEM, NULL);
-	s->be = be;
-	s->o = o;
+		return fail(a->be->name, STEP_BACKEND, ENOMEM, NULL);
+	s->be = a->be;
+	s->o = &a->o;
+	s->cookie = cookie;
 	s->ctrl = (struct ctrl)CTRL_NONE;
 	s->char_fd = -1;
 	s->dev.fd = -1;
 	s->report_fd = report_fd;
 	s->hold_fd = hold_fd;
 	sem_init(&s->ready, 0, 0);
+	s->ctrl.step = STEP_DAEMON;
+	s->probe_fd = probe_fork(&s->probe_pid);
 	s->signal_fd = signals_open(report_fd >= 0);
-	ret = s->signal_fd < 0 ? s->signal_fd : server_up(s);
+	ret = s->probe_fd < 0 ? s->probe_fd : s->signal_fd;
+	if (ret >= 0)
+		ret = server_up(s);
 	step = s->ctrl.step;
 	if (!ret) {
 		step = STEP_DAEMON;
@@ -2165,7 +2189,7 @@ static int serve(const struct backend *be, const struct options *o, int report_f
 	if (s->added)
 		server_node(s, object);
 	else
-		snprintf(object, sizeof(object), "%s", o->path ? o->path : be->name);
+		snprintf(object, sizeof(object), "%s", a->o.path ? a->o.path : a->be->name);
 	if (ret)
 		status = fail(object, step, ret, s->why);
 	else
@@ -2176,20 +2200,65 @@ static int serve(const struct backend *be, const struct options *o, int report_f
 	return status;	/* *s is left to the end of the process: a thread may still hang on it */
 }
 
-/* The server died with a half-made device: nobody else will remove it. */
-static void orphan_remove(uint32_t id)
+static int compare_ids(const void *a, const void *b)
+{
+	const uint32_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+/* The numbers of all devices, sorted; the caller frees *ids. Returns how many. */
+static int dev_ids(uint32_t **ids)
+{
+	DIR *d = opendir("/sys/class/ublk-char");
+	struct dirent *e;
+	int nr = 0;
+
+	*ids = NULL;
+	if (!d)
+		d = opendir("/dev");	/* no sysfs */
+	while (d && (e = readdir(d))) {
+		uint32_t id, *more;
+
+		if (strncmp(e->d_name, "ublkc", 5) || !parse_dev(e->d_name, &id))
+			continue;
+		more = realloc(*ids, (size_t)(nr + 1) * sizeof(id));
+		if (!more)
+			break;
+		*ids = more;
+		more[nr++] = id;
+	}
+	if (d)
+		closedir(d);
+	if (nr)
+		qsort(*ids, (size_t)nr, sizeof(**ids), compare_ids);
+	return nr;
+}
+
+/*
+ * The server died on its way up, and may have left a half-made device that
+ * nobody else will remove. Found by its cookie: even the server itself did not
+ * know the number if it died between ADD_DEV and the answer.
+ */
+static void orphan_remove(uint64_t cookie)
 {
 	struct ctrl c = CTRL_NONE;
+	uint32_t *ids;
+	int nr = dev_ids(&ids);
 
-	if (!ctrl_open(&c, false) && !ctrl_get_info(&c, id))
-		(void)dev_del(&c, id);
+	if (nr && !ctrl_open(&c, false))
+		for (int i = 0; i < nr; i++)
+			if (!ctrl_get_info(&c, ids[i]) && c.info.ublksrv_flags == cookie)
+				(void)dev_del(&c, ids[i]);
 	ctrl_close(&c);
+	free(ids);
 }
 
 /* A server in the background, as the process that started it sees it. */
 struct background {
 	pid_t pid;
-	uint32_t id;		/* ID_ANY: it has not added a device */
+	uint64_t cookie;	/* of the device that it makes */
+	uint32_t id;		/* of the device, once that is usable */
 	int hold_fd;		/* as long as this is open, it serves; -1: for good */
 };
 
@@ -2201,28 +2270,20 @@ static int background_wait(struct background *bg, int report_fd)
 {
 	int64_t end = now_ms() + 2 * DEADLINE_MS;	/* it has one of its own */
 	struct pollfd p = { .fd = report_fd, .events = POLLIN };
-	struct report r = { .id = ID_ANY };
-	int wstatus = 0;
+	int n, wstatus = 0;
 
-	while (!r.usable) {
-		int n = poll(&p, 1, (int)(end - now_ms()));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			kill(bg->pid, SIGKILL);
-		if (n <= 0 || read(report_fd, &r, sizeof(r)) != sizeof(r))
-			break;
-	}
-	bg->id = r.id;
-	if (r.usable)
+	do
+		n = poll(&p, 1, (int)(end - now_ms()));
+	while (n < 0 && errno == EINTR);
+	if (n > 0 && read(report_fd, &bg->id, sizeof(bg->id)) == sizeof(bg->id))
 		return 0;
+	if (n <= 0)
+		kill(bg->pid, SIGKILL);
 	while (waitpid(bg->pid, &wstatus, 0) < 0 && errno == EINTR)
 		;
 	if (WIFEXITED(wstatus) && WEXITSTATUS(wstatus))
 		return WEXITSTATUS(wstatus);	/* and it has said why */
-	if (r.id != ID_ANY)
-		orphan_remove(r.id);
+	orphan_remove(bg->cookie);
 	say("ublk: the server ended during start, by signal %d: nothing was created",
 	    WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : 0);
 	return EXIT_FAILURE;
@@ -2230,7 +2291,7 @@ static int background_wait(struct background *bg, int report_fd)
 
 /* The server's side of the fork: leave the caller's session and descriptors, and serve. */
 __attribute__((noreturn))
-static void background_serve(const struct args *a, int report_fd, int hold_fd)
+static void background_serve(const struct args *a, uint64_t cookie, int report_fd, int hold_fd)
 {
 	enum { REPORT = 3, HOLD = 4, FREE = 5 };
 	int hold = hold_fd < 0 ? -1 : HOLD;
@@ -2243,7 +2304,7 @@ static void background_serve(const struct args *a, int report_fd, int hold_fd)
 	(void)syscall(SYS_close_range, hold < 0 ? HOLD : FREE, ~0U, 0);
 	setsid();
 	umask(077);
-	_exit(serve(a->be, &a->o, REPORT, hold));
+	_exit(serve(a, cookie, REPORT, hold));
 }
 
 /* Start a server in the background. Returns 0 when its device is usable, or the exit status. */
@@ -2251,7 +2312,7 @@ static int background_start(const struct args *a, struct background *bg, bool ho
 {
 	int report[2], held[2] = { -1, -1 }, status;
 
-	*bg = (struct background){ .id = ID_ANY, .hold_fd = -1 };
+	*bg = (struct background){ .cookie = cookie_make(a->be), .hold_fd = -1 };
 	if (pipe2(report, O_CLOEXEC) || (hold && pipe2(held, O_CLOEXEC)))
 		return fail(a->be->name, STEP_DAEMON, errno, NULL);
 	bg->pid = fork();
@@ -2260,7 +2321,7 @@ static int background_start(const struct args *a, struct background *bg, bool ho
 	if (bg->pid == 0) {
 		if (hold)
 			close(held[1]);
-		background_serve(a, report[1], held[0]);
+		background_serve(a, bg->cookie, report[1], held[0]);
 	}
 	close(report[1]);
 	if (hold)
@@ -2372,7 +2433,7 @@ static int cmd_serve(const struct args *a)
 	if (a->command)
 		return serve_command(a);
 	if (!a->o.daemon)
-		return serve(a->be, &a->o, -1, -1);
+		return serve(a, cookie_make(a->be), -1, -1);
 	status = background_start(a, &bg, false);
 	return status ? status : print_node(bg.id) ? EXIT_FAILURE : 0;
 }
@@ -2384,39 +2445,6 @@ static const char *state_name(unsigned state)
 	static const char *const names[] = { "dead", "live", "quiesced", "fail-io" };
 
 	return state < ARRAY_SIZE(names) ? names[state] : "unknown";
-}
-
-static int compare_ids(const void *a, const void *b)
-{
-	const uint32_t *x = a, *y = b;
-
-	return *x < *y ? -1 : *x > *y;
-}
-
-/* The numbers of all devices, sorted; the caller frees *ids. Returns how many. */
-static int dev_ids(uint32_t **ids)
-{
-	DIR *d = opendir("/sys/class/ublk-char");
-	struct dirent *e;
-	int nr = 0;
-
-	*ids = NULL;
-	while (d && (e = readdir(d))) {
-		uint32_t id, *more;
-
-		if (e->d_name[0] == '.' || !parse_dev(e->d_name, &id))
-			continue;
-		more = realloc(*ids, (size_t)(nr + 1) * sizeof(id));
-		if (!more)
-			break;
-		*ids = more;
-		more[nr++] = id;
-	}
-	if (d)
-		closedir(d);
-	if (nr)
-		qsort(*ids, (size_t)nr, sizeof(**ids), compare_ids);
-	return nr;
 }
 
 /*

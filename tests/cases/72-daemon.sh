@@ -44,29 +44,52 @@ check "under set -e" set_e
 cron() { env -i /bin/ublk mem 16M -d </dev/null >out 2>&1 && [ "$(cat out)" = /dev/ublkb0 ] && ublk stop 0; }
 check "with an empty environment" cron
 
-# The server is killed at each of its system calls, one after the other. Only
-# calls that the waiting process does not make are counted, so that it lives.
-dies_at() {	# SYSCALL WHEN: 0 if the command failed and nothing is left, 2 if the server got through
+# The server is killed on its way up: before and after each of its ring operations
+# (a build of its own, see tests/die.c), and at other system calls (by strace;
+# only those that the process that waits does not make, so that it lives).
+left() { ls /dev/ublkb* /dev/ublkc* 2>/dev/null; }
+failed_well() {	# STATUS STEP: an error within the time, a word, nothing left
+	[ "$1" != 0 ] || { echo "$2: status 0"; return 1; }
+	! left || { echo "$2: left behind"; ublk stop --all; return 1; }
+	[ -s err ] || { echo "$2: not a word"; return 1; }
+}
+die_in_ring() {
+	local n=1 st
+	while [ $n -lt 200 ]; do
+		st=0; DIE_AT=$n timeout ${LIMIT:-5} ublk-die mem 16M -d >out 2>err || st=$?
+		[ $st != 0 ] || break		# it got through: that was the last step
+		[ $st != 124 ] || { echo "step $n: no answer"; return 1; }
+		failed_well $st "ring step $n" || return 1
+		n=$((n + 1))
+	done
+	sleep 0 && pidof ublk-die >/dev/null && kill -9 $(pidof ublk-die)
+	wait_for 10 sh -c 'ublk list | grep -q " dead " || ! ls /dev/ublkc*'
+	ublk stop --all
+	echo $((n - 1)) >steps
+	[ $n -gt 20 ]
+}
+[ "$(uname -r | cut -d. -f1)" != 6 ] || [ "$(uname -r | cut -d. -f2)" -ge 7 ] || LIMIT=20	# death is noticed every 5 s
+check "the server killed before and after every ring operation on the way up" die_in_ring
+echo "# ring steps at which it was killed: $(cat steps)"
+dies_at() {	# SYSCALL WHEN: 2 if the server got through
 	local st=0 job
 	rm -f out err
 	strace -f -qq -o trace -e trace="$1" -e inject="$1:signal=KILL:when=$2" ublk mem 16M -d >out 2>err &
 	job=$!
-	wait_for 10 sh -c "[ -s out ] || ! kill -0 $job" || { echo "$1 $2: no answer"; return 1; }
+	wait_for 20 sh -c "[ -s out ] || ! kill -0 $job" || { echo "$1 $2: no answer"; return 1; }
 	if [ -s out ]; then
 		ublk stop --all >/dev/null 2>&1
 		wait $job
 		return 2
 	fi
 	wait $job || st=$?
-	[ $st != 0 ] || { echo "$1 $2: status 0"; return 1; }
-	! ls /dev/ublkb* /dev/ublkc* 2>/dev/null || { echo "$1 $2: left behind"; ublk stop --all; return 1; }
-	[ -s err ] || { echo "$1 $2: not a word"; return 1; }
+	failed_well $st "$1 $2"
 }
-die_everywhere() {
-	local n=0 i st
-	for call in setsid umask signalfd4 io_uring_setup io_uring_register io_uring_enter madvise eventfd2 munmap; do
+die_elsewhere() {
+	local n=0 i st call
+	for call in setsid umask signalfd4 madvise socketpair; do
 		i=1
-		while [ $i -le 40 ]; do
+		while [ $i -le 20 ]; do
 			st=0; dies_at $call $i || st=$?
 			[ $st != 2 ] || break
 			[ $st = 0 ] || return 1
@@ -74,9 +97,9 @@ die_everywhere() {
 		done
 	done
 	echo $n >steps
-	[ $n -ge 20 ]
+	[ $n -ge 5 ]
 }
-check "the server killed at every step of the way up: an error, and nothing left" die_everywhere
-echo "# steps at which it was killed: $(cat steps)"
+check "the server killed at other system calls on the way up" die_elsewhere
+echo "# system calls at which it was killed: $(cat steps)"
 
 nothing_left
