@@ -6,8 +6,8 @@ DESTDIR ?=
 V ?= 0
 Q = $(if $(filter 1,$(V)),,@)
 
-override CFLAGS += -std=gnu11 -Wall -Wextra -fno-strict-aliasing -fstack-protector-strong -MMD -MP
-override LDFLAGS += -static -pthread
+override CFLAGS += -std=gnu11 -Wall -Wextra -fno-strict-aliasing -fstack-protector-strong -ffunction-sections -fdata-sections -MMD -MP
+override LDFLAGS += -static -pthread -Wl,--gc-sections
 objs = ublk.o uring.o backend_mem.o backend_file.o
 
 all: ublk

@@ -41,6 +41,10 @@
  * Thread 0 serves queue 0, the control commands and the signals. Every further
  * queue has a thread that runs the same loop on its own ring and ends when all
  * its tags are gone. The driver wants all commands of a queue from one task.
+ *
+ * Until the device is announced there is one more process: the probe, which
+ * opens and reads the node. With -d and with a COMMAND, the process that the
+ * shell waits for is another one still: struct background.
  */
 #define _GNU_SOURCE
 #include "backend.h"
@@ -1285,14 +1289,23 @@ static int dev_stop(struct ctrl *c, uint32_t id, bool force, char *text, size_t 
 
 /*
  * DEL_DEV of a device that has no server any more, or never had one: at once
- * where the driver can (6.9), else it waits until nobody has it open.
+ * where the driver can (6.9). Before that it waits until nobody has the device
+ * open, and on 6.1 nobody can kill it or make or remove another device
+ * meanwhile: so it is not sent before.
  */
 static int dev_del(struct ctrl *c, uint32_t id)
 {
 	int ret = ctrl_simple(c, STEP_DEL, UBLK_CMD_DEL_DEV_ASYNC, id, 0);
+	char text[160];
 
-	if (ret == -EOPNOTSUPP || ret == -EINVAL)
+	if (ret == -EOPNOTSUPP || ret == -EINVAL) {
+		while (dev_in_use(id, text, sizeof(text))) {
+			if (!ctrl_left(c))
+				return -ETIME;
+			nap_ms(10);
+		}
 		ret = ctrl_simple(c, STEP_DEL, UBLK_CMD_DEL_DEV, id, 0);
+	}
 	return ret == -ENODEV ? 0 : ret;
 }
 
@@ -1717,9 +1730,7 @@ static int server_down(struct server *s)
 	if (s->char_fd >= 0)
 		close(s->char_fd);
 	if (s->added && !ret && !marked && !ctrl_is_gone(c, s->id, s->cookie))
-		ret = ctrl_simple(c, STEP_DEL, UBLK_CMD_DEL_DEV, s->id, 0);
-	if (ret == -ENODEV)
-		ret = 0;
+		ret = dev_del(c, s->id);
 	if (s->added && !ret)
 		ret = ctrl_wait_gone(c, s->id, s->cookie, marked ? 2000 : ctrl_left(c));
 	if (ret == -ETIME && marked)
@@ -1864,7 +1875,7 @@ static const struct option_def {
 } option_defs[] = {
 #define FIELD(f) offsetof(struct options, f)
 	{ "size", 0, OPT_SIZE, "SIZE", FIELD(size), 512, 1ULL << 62, V_SERVE,
-	  "mem: the same as the operand; file: how much of it to show, or to make" },
+	  "mem: the same as SIZE; file: how much of it to show, or to make" },
 	{ "id", 0, OPT_NUMBER, "N", FIELD(id), 0, UBLK_MAX_UBLKS - 1, V_SERVE,
 	  "device number; default: the lowest free one" },
 	{ "queues", 0, OPT_NUMBER, "N", FIELD(queues), 1, UBLK_MAX_NR_QUEUES, V_SERVE,
@@ -1888,7 +1899,7 @@ static const struct option_def {
 	{ "huge", 0, OPT_FLAG, NULL, FIELD(huge), 0, 0, V_MEM,
 	  "ask for transparent huge pages" },
 	{ "path", 0, OPT_STRING, "PATH", FIELD(path), 0, 0, V_FILE,
-	  "the same as the operand: a regular file or a block device" },
+	  "the same as PATH: a regular file or a block device" },
 	{ "direct", 0, OPT_FLAG, NULL, FIELD(direct), 0, 0, V_FILE,
 	  "bypass the page cache (O_DIRECT), if the file takes it" },
 	{ "offset", 0, OPT_SIZE, "SIZE", FIELD(offset), 0, 1ULL << 62, V_FILE,
@@ -2913,7 +2924,7 @@ static int help_verb(const struct verb *v)
 		snprintf(left, sizeof(left), "%c%c%c --%s%s%s", d->letter ? '-' : ' ',
 			 d->letter ? d->letter : ' ', d->letter ? ',' : ' ', d->name,
 			 d->arg ? "=" : "", d->arg ? d->arg : "");
-		printf("  %-22s %s\n", left, d->help);
+		printf("  %-27s %s\n", left, d->help);
 	}
 	return 0;
 }

@@ -104,6 +104,14 @@ if [ "$(uname -r | cut -d. -f1)" -ge 7 ] || [ "$(uname -r | cut -d. -f2)" -ge 9 
 else
 	skip "--force with an opener that stays" "this driver has no DEL_DEV_ASYNC"
 fi
+forced_close() {	# an opener that goes as soon as it sees errors
+	busy || return 1
+	ublk stop 0 --force 2>stop.err & w=$!
+	wait_for 10 gone /dev/ublkb0 || return 1
+	exec 8<&-
+	wait $w && wait_for 5 sh -c '! ls /dev/ublkc0'
+}
+check "--force with an opener that goes: status 0, all gone" forced_close
 several() {
 	for i in 1 2 3; do ublk mem 8M -d -q >/dev/null || return 1; done
 	ublk stop ublkb0 /dev/ublkc1 2 && ! ls /dev/ublkb* 2>/dev/null
