@@ -144,7 +144,11 @@ all | unit | vm | kernels | demo) ;;
 esac
 build
 kernels=${KERNEL:-6.12 newest}
-[ "$mode" != kernels ] || kernels=$(vm_kernels_all)
+if [ "$mode" = kernels ]; then
+	kernels=${KERNEL:-$(vm_kernels_all)}
+	# fewer rounds of what takes long: the default kernels have them all
+	VM_ENV="REPLAY_FILES=25 FILL_POINTS=25 ${VM_ENV:-}"
+fi
 case $mode in
 demo) demo; exit ;;
 all | unit) unit ;;

@@ -2718,7 +2718,8 @@ static int cmd_stop(const struct args *a)
 	for (int i = 0; i < nr; i++) {
 		id = a->o.all ? ids[i] : 0;
 		ret = a->o.all ? 0 : dev_resolve(&c, a->operands[i], &id);
-		ret = ret ? fail(a->operands[i], c.step, ret, NULL) : stop_and_tell(&c, id, &a->o);
+		ret = ret ? fail(a->operands[i], c.step, ret, "no ublk device, nor shown by one") :
+			    stop_and_tell(&c, id, &a->o);
 		/* with --all, one that went by itself is as good as stopped */
 		if (ret && !(a->o.all && ret == EXIT_NO_DEVICE))
 			status = ret;

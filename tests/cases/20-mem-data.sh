@@ -6,7 +6,7 @@ verify() {	# DEPTH: four block sizes at once, each in a part of its own
 	fio --filename=/dev/ublkb0 --direct=1 --rw=randwrite --iodepth=$1 --ioengine=io_uring --thread \
 	    --verify=crc32c --do_verify=1 --verify_fatal=1 --output-format=terse --minimal \
 	    --name=a --bs=512 --size=1M --offset=0 --name=b --bs=4k --size=4M --offset=4M \
-	    --name=c --bs=64k --size=16M --offset=16M --name=d --bs=1M --size=32M --offset=32M \
+	    --name=c --bs=64k --size=8M --offset=16M --name=d --bs=1M --size=16M --offset=32M \
 	    >fio.out 2>&1 || { tail -5 fio.out; return 1; }
 }
 size_check() { [ "$(dd if=/dev/ublkb0 bs=1M 2>/dev/null | wc -c)" = 67108864 ]; }

@@ -25,7 +25,7 @@ check "a stray argument" one_line 2 '2G' ublk mem 1G 2G
 check "an unknown verb" one_line 2 'frob' ublk frob
 check "no verb" one_line 2 'what' ublk
 check "stop without a device" one_line 2 'name the devices' ublk stop
-check "stop of what is no device" one_line 7 'not a ublk device' ublk stop /dev/null
+check "stop of what is no device" one_line 7 'no ublk device' ublk stop /dev/null
 check "help on stdout, status 0" sh -c 'ublk help | grep -q "ublk mem"'
 check "help of a verb" sh -c 'ublk mem --help | grep -q -- --qdepth'
 check "--version" sh -c 'ublk --version | grep -q "^ublk [0-9]"'

@@ -9,7 +9,7 @@ modprobe loop
 modprobe ext4
 modprobe dm-log-writes 2>/dev/null
 
-SIZE=$((24 * 1024 * 1024)) FILES=${REPLAY_FILES:-100}
+SIZE=$((24 * 1024 * 1024)) FILES=${REPLAY_FILES:-80}
 if ! dmsetup targets | grep -q log-writes; then
 	skip "durability" "this kernel has no dm-log-writes"
 	rmmod brd
@@ -75,7 +75,9 @@ echo "# flush points: $(cat points)"
 FILES=$((FILES / 4))
 check "direct: at every flush, fsck clean and fsynced bytes there" both --direct
 echo "# flush points: $(cat points)"
-check "no zero copy: at every flush, fsck clean and fsynced bytes there" both --zero-copy=off
+# where the kernel has no zero copy, the first run was without
+ublk check | grep -q 'ok *file .*zero copy' &&
+check "no zero copy: at every flush, fsck clean and fsynced bytes there" both --zero-copy=off &&
 echo "# flush points: $(cat points)"
 rm -f ./*
 rmmod brd loop
