@@ -1,5 +1,7 @@
 # ublk: make, make CC=musl-gcc, make CC=clang; make test, make demo, make install
-CC ?= gcc
+ifeq ($(origin CC),default)
+CC = gcc
+endif
 CFLAGS ?= -O2 -g
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -16,7 +18,11 @@ ublk: $(objs)
 	$(if $(Q),@echo "  LD $@")
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(objs)
 
-%.o: %.c Makefile
+# objects of another compiler or other flags are of no use
+.flags: FORCE
+	@echo '$(CC) $(CFLAGS)' | cmp -s - $@ || echo '$(CC) $(CFLAGS)' >$@
+
+%.o: %.c Makefile .flags
 	$(if $(Q),@echo "  CC $@")
 	$(Q)$(CC) $(CFLAGS) -pthread -c -o $@ $<
 
@@ -32,7 +38,7 @@ install: ublk
 	ln -sf ublk $(DESTDIR)$(PREFIX)/sbin/ublk-file
 
 clean:
-	rm -rf ublk *.o *.d build
+	rm -rf ublk *.o *.d .flags build
 
-.PHONY: all check test test-unit test-vm test-kernels demo install clean
+.PHONY: all check test test-unit test-vm test-kernels demo install clean FORCE
 -include $(objs:.o=.d)

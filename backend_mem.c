@@ -35,16 +35,21 @@ struct mem {
 };
 
 /* Touch every page, with progress for a person who waits. */
-static int mem_prealloc(const struct mem *m)
+static int mem_prealloc(const struct mem *m, bool quiet)
 {
 	const uint64_t step = 64 << 20;
-	const bool show = isatty(STDERR_FILENO);
+	const bool show = !quiet && isatty(STDERR_FILENO);
 
 	for (uint64_t off = 0; off < m->len; off += step) {
 		uint64_t n = m->len - off < step ? m->len - off : step;
 
-		if (madvise(m->base + off, n, MADV_POPULATE_WRITE))
-			return -errno;
+		if (madvise(m->base + off, n, MADV_POPULATE_WRITE)) {
+			int err = -errno;
+
+			if (show && off)
+				fputc('\n', stderr);
+			return err;
+		}
 		if (show)
 			fprintf(stderr, "\r%3d %% of memory taken%s", (int)((off + n) * 100 / m->len),
 				off + n == m->len ? "\n" : "");
@@ -96,8 +101,9 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 	m->base = base;
 	/* not by default: one sector written would take 2 MiB. EINVAL: kernel without */
 	(void)madvise(base, m->len, o->huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	(void)madvise(base, m->len, MADV_DONTDUMP);	/* the users' data is not for core files */
 	if (o->prealloc) {
-		ret = mem_prealloc(m);
+		ret = mem_prealloc(m, o->quiet);
 		if (ret)
 			*why = "not enough memory to take it all at once (--prealloc)";
 	}
@@ -107,33 +113,26 @@ out:
 	return ret;
 }
 
-/* Give back the whole pages of a range; reads of them are zeroes from then on. */
-static int mem_give_back(const struct mem *m, uint64_t off, uint64_t len)
+/*
+ * Give back the whole pages of a range: reads of them are zeroes from then on.
+ * With zero the parts of pages at both ends are filled, so that all of it is.
+ */
+static int mem_give_back(const struct mem *m, uint64_t off, uint64_t len, bool zero)
 {
 	uint64_t first = (off + m->page - 1) / m->page * m->page;
 	uint64_t end = (off + len) / m->page * m->page;
-
-	if (m->keep_pages || first >= end)
-		return 0;
-	return madvise(m->base + first, end - first, MADV_DONTNEED) ? -errno : 0;
-}
-
-/* Zeroes by giving whole pages back and filling what is left at both ends. */
-static int mem_zero(const struct mem *m, uint64_t off, uint64_t len)
-{
-	uint64_t first = (off + m->page - 1) / m->page * m->page;
-	uint64_t end = (off + len) / m->page * m->page;
-	int ret;
 
 	if (m->keep_pages || first >= end) {
-		memset(m->base + off, 0, len);
+		if (zero)
+			memset(m->base + off, 0, len);
 		return 0;
 	}
-	ret = mem_give_back(m, first, end - first);
-	if (ret)
-		return ret;
-	memset(m->base + off, 0, first - off);
-	memset(m->base + end, 0, off + len - end);
+	if (madvise(m->base + first, end - first, MADV_DONTNEED))
+		return -errno;
+	if (zero) {
+		memset(m->base + off, 0, first - off);
+		memset(m->base + end, 0, off + len - end);
+	}
 	return 0;
 }
 
@@ -149,10 +148,10 @@ static int mem_queue(struct queue *q, struct io *io)
 	case UBLK_IO_OP_FLUSH:
 		return 0;
 	case UBLK_IO_OP_DISCARD:
-		return mem_give_back(m, io->off, io->len);
+		return mem_give_back(m, io->off, io->len, false);
 	case UBLK_IO_OP_WRITE_ZEROES:
 		/* NOUNMAP or not: whether pages are kept is --prealloc's to say */
-		return mem_zero(m, io->off, io->len);
+		return mem_give_back(m, io->off, io->len, true);
 	default:
 		return -EOPNOTSUPP;
 	}

@@ -24,6 +24,8 @@
  * they have a ring of their own (they need 128-byte SQEs), queue 0's ring
  * polls that ring's fd, and ctrl_wait() turns queue 0's loop until the answer
  * is there. A program that only sends commands has no queue, and waits plainly.
+ * START_DEV is sent by the probe, a process that ends when the device is
+ * announced: see struct probe_order for why.
  *
  * THE LIFE OF A TAG
  *
@@ -42,9 +44,8 @@
  * queue has a thread that runs the same loop on its own ring and ends when all
  * its tags are gone. The driver wants all commands of a queue from one task.
  *
- * Until the device is announced there is one more process: the probe, which
- * opens and reads the node. With -d and with a COMMAND, the process that the
- * shell waits for is another one still: struct background.
+ * With -d and with a COMMAND, the process that the shell waits for is not the
+ * server: struct background.
  */
 #define _GNU_SOURCE
 #include "backend.h"
@@ -66,6 +67,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -76,15 +78,20 @@
 #include <unistd.h>
 
 #define VERSION		"0.1.0"
+#define NODE_BASE	"/dev/ublkb"
 #define CTRL_NODE	"/dev/ublk-control"
 #define DEADLINE_MS	30000		/* nothing waits longer, unless the user says so */
 #define ID_ANY		UINT32_MAX	/* ADD_DEV: the lowest free number */
 #define RRPART		0x125f		/* ioctl BLKRRPART: read the partition table again */
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57		/* Linux 5.6 */
+#endif
 #define NODE_LEN	32		/* "/dev/ublkb1048575p255" and some */
+#define GRACE_MS	500		/* for udev, which opens what it hears of */
 #define SECTOR_SHIFT	9		/* the driver counts in these, nothing else here does */
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 
-/* Exit statuses: cli.md of the user is README, "Exit status" */
+/* Exit statuses: README, "Exit status" */
 enum {
 	EXIT_USAGE = 2,
 	EXIT_NO_DRIVER = 3,
@@ -126,8 +133,8 @@ static void say(const char *fmt, ...)
 /* What a verb was at when it failed: with an errno it makes message and status. */
 enum step {
 	STEP_CONTROL, STEP_RING, STEP_BACKEND, STEP_ADD, STEP_FEATURE, STEP_PARAMS, STEP_CHAR,
-	STEP_AFFINITY, STEP_QUEUE, STEP_START, STEP_NODE, STEP_STOP, STEP_DEL, STEP_INFO,
-	STEP_DAEMON,
+	STEP_AFFINITY, STEP_QUEUE, STEP_START, STEP_NODE, STEP_PRINT, STEP_STOP, STEP_DEL,
+	STEP_INFO, STEP_DAEMON,
 };
 
 static const char *const step_names[] = {
@@ -142,14 +149,15 @@ static const char *const step_names[] = {
 	[STEP_QUEUE] = "set up queue",
 	[STEP_START] = "START_DEV",
 	[STEP_NODE] = "open and read the node",
+	[STEP_PRINT] = "print the node",
 	[STEP_STOP] = "STOP_DEV",
 	[STEP_DEL] = "DEL_DEV",
 	[STEP_INFO] = "GET_DEV_INFO",
 	[STEP_DAEMON] = "start a process",
 };
 
-#define HINT_DRIVER "no ublk driver is loaded: try \"modprobe ublk_drv\" " \
-		    "(CONFIG_BLK_DEV_UBLK, Linux 6.0 or later)"
+#define HINT_DRIVER "the driver ublk_drv is not loaded and ublk has not loaded it: " \
+		    "see \"ublk check\", or try \"modprobe ublk_drv\""
 #define HINT_LIMIT "the limit is in /sys/module/ublk_drv/parameters/ublks_max"
 #define HINT_CRASH "see dmesg: the driver of Linux 6.18.4, 6.18.5 and some 6.17 builds crashes here"
 #define HINT_ROOT "this takes CAP_SYS_ADMIN: run it as root"
@@ -182,6 +190,8 @@ static const struct remedy {
 	{ STEP_STOP, ENODEV, EXIT_NO_DEVICE, NULL },
 	{ STEP_STOP, EBUSY, EXIT_IN_USE, NULL },
 	{ STEP_STOP, ETIME, EXIT_TIMEOUT, "its dirty pages may still be on their way, or its server hangs" },
+	{ STEP_DEL, EBUSY, EXIT_TIMEOUT, "stopped, but not removed while somebody has it open: "
+	  "try \"ublk stop\" again" },
 	{ STEP_DEL, ETIME, EXIT_TIMEOUT, "somebody still has the device open; it goes when they close it" },
 };
 
@@ -1092,11 +1102,11 @@ static void *queue_thread(void *arg)
 
 /* ---- who uses a device ---- */
 
-/* Is this path /dev/ublkb<id>, or a partition of it, possibly with more words behind? */
-static bool is_node(const char *path, uint32_t id)
+/* Is this path <base><id>, or a partition of it, possibly with more words behind? */
+static bool is_node(const char *path, const char *base, uint32_t id)
 {
 	char node[NODE_LEN];
-	int n = snprintf(node, sizeof(node), "/dev/ublkb%u", id);
+	int n = snprintf(node, sizeof(node), "%s%u", base, id);
 
 	if (strncmp(path, node, (size_t)n))
 		return false;
@@ -1107,34 +1117,64 @@ static bool is_node(const char *path, uint32_t id)
 	return !*path || isspace((unsigned char)*path);
 }
 
-/* A mount of it or of a partition, as this mount namespace shows it. */
+/* Does MAJ:MIN, as in mountinfo, belong to the disk or one of its partitions? */
+static bool is_devno(const char *devno, size_t len, uint32_t id)
+{
+	char base[64], path[384], line[32];
+	struct dirent *e;
+	bool found = false;
+	DIR *d;
+
+	snprintf(base, sizeof(base), "/sys/block/ublkb%u", id);
+	d = opendir(base);
+	while (d && !found && (e = readdir(d))) {
+		FILE *f;
+
+		if (strcmp(e->d_name, ".") && strncmp(e->d_name, "ublkb", 5))
+			continue;
+		snprintf(path, sizeof(path), "%s/%s/dev", base, e->d_name);
+		f = fopen(path, "re");
+		if (!f)
+			continue;
+		found = fgets(line, sizeof(line), f) && strcspn(line, "\n") == len &&
+			!strncmp(line, devno, len);
+		fclose(f);
+	}
+	if (d)
+		closedir(d);
+	return found;
+}
+
+/*
+ * A mount of it or of a partition, as this mount namespace shows it: by its
+ * number, as the name may be an alias, or by its name, as btrfs has a number of its own.
+ */
 static bool usage_mount(uint32_t id, char *text, size_t len)
 {
-	char *line = NULL, *source, *where = NULL;
+	char *line = NULL;
 	size_t size = 0;
 	bool found = false;
 	FILE *f = fopen("/proc/self/mountinfo", "re");
 
-	if (!f)
-		return false;
-	while (!found && getline(&line, &size, f) > 0) {
+	while (f && !found && getline(&line, &size, f) > 0) {
 		/* 36 35 98:0 / /mnt rw shared:1 - ext4 /dev/ublkb0 rw */
-		source = strstr(line, " - ");
-		source = source ? strchr(source + 3, ' ') : NULL;
-		if (!source || !is_node(source + 1, id))
-			continue;
-		where = line;
-		for (int i = 0; i < 4 && where; i++) {
-			where = strchr(where, ' ');
-			where += where ? 1 : 0;
+		char *field[5] = { line }, *source = strstr(line, " - ");
+
+		for (int i = 1; i < 5 && field[i - 1]; i++) {
+			field[i] = strchr(field[i - 1], ' ');
+			field[i] += field[i] ? 1 : 0;
 		}
-		if (!where)
+		source = source ? strchr(source + 3, ' ') : NULL;
+		if (!field[4] || !source)
 			continue;
-		snprintf(text, len, "mounted on %.*s", (int)strcspn(where, " "), where);
-		found = true;
+		found = is_node(source + 1, NODE_BASE, id) ||
+			is_devno(field[2], strcspn(field[2], " "), id);
+		if (found)
+			snprintf(text, len, "mounted on %.*s", (int)strcspn(field[4], " "), field[4]);
 	}
 	free(line);
-	fclose(f);
+	if (f)
+		fclose(f);
 	return found;
 }
 
@@ -1148,7 +1188,7 @@ static bool usage_swap(uint32_t id, char *text, size_t len)
 	if (!f)
 		return false;
 	while (!found && getline(&line, &size, f) > 0)
-		found = is_node(line, id);
+		found = is_node(line, NODE_BASE, id);
 	free(line);
 	fclose(f);
 	if (found)
@@ -1197,7 +1237,7 @@ static bool usage_holder(uint32_t id, char *text, size_t len)
 	return found;
 }
 
-static bool pid_has_open(const char *pid, uint32_t id)
+static bool pid_has_open(const char *pid, const char *base, uint32_t id)
 {
 	char path[320], target[NODE_LEN + 16];
 	bool found = false;
@@ -1214,7 +1254,7 @@ static bool pid_has_open(const char *pid, uint32_t id)
 		if (n <= 0)
 			continue;
 		target[n] = 0;
-		found = is_node(target, id);
+		found = is_node(target, base, id);
 	}
 	if (d)
 		closedir(d);
@@ -1237,7 +1277,7 @@ static void pid_name(const char *pid, char *name, size_t len)
 	name[n > 0 ? n - 1 : 0] = 0;
 }
 
-static bool usage_process(uint32_t id, char *text, size_t len)
+static bool usage_process(const char *base, uint32_t id, char *text, size_t len)
 {
 	struct dirent *e;
 	bool found = false;
@@ -1245,7 +1285,7 @@ static bool usage_process(uint32_t id, char *text, size_t len)
 	DIR *d = opendir("/proc");
 
 	while (d && !found && (e = readdir(d))) {
-		if (!isdigit((unsigned char)e->d_name[0]) || !pid_has_open(e->d_name, id))
+		if (!isdigit((unsigned char)e->d_name[0]) || !pid_has_open(e->d_name, base, id))
 			continue;
 		pid_name(e->d_name, name, sizeof(name));
 		snprintf(text, len, "opened by process %.20s (%s)", e->d_name, name);
@@ -1263,7 +1303,25 @@ static bool usage_process(uint32_t id, char *text, size_t len)
 static bool dev_in_use(uint32_t id, char *text, size_t len)
 {
 	return usage_mount(id, text, len) || usage_swap(id, text, len) ||
-	       usage_holder(id, text, len) || usage_process(id, text, len);
+	       usage_holder(id, text, len) || usage_process(NODE_BASE, id, text, len);
+}
+
+/*
+ * Claimed in a way that /proc does not show: mounted in another namespace, for
+ * one. Opens the device, so it is not for its own server.
+ */
+static bool dev_claimed(uint32_t id, char *text, size_t len)
+{
+	char node[NODE_LEN];
+	int fd;
+
+	snprintf(node, sizeof(node), NODE_BASE "%u", id);
+	fd = open(node, O_RDONLY | O_EXCL | O_CLOEXEC);
+	if (fd >= 0)
+		close(fd);
+	else if (errno == EBUSY)
+		snprintf(text, len, "claimed by somebody whom /proc does not show");
+	return fd < 0 && errno == EBUSY;
 }
 
 /* ---- stop and remove ---- */
@@ -1279,7 +1337,7 @@ static int dev_stop(struct ctrl *c, uint32_t id, bool force, char *text, size_t 
 	int ret;
 
 	c->step = STEP_STOP;
-	if (!force && dev_in_use(id, text, len))
+	if (!force && (dev_in_use(id, text, len) || (!c->serving && dev_claimed(id, text, len))))
 		return -EBUSY;
 	ret = ctrl_simple(c, STEP_STOP, safe ? UBLK_CMD_TRY_STOP_DEV : UBLK_CMD_STOP_DEV, id, 0);
 	if (ret == -EBUSY)
@@ -1301,8 +1359,8 @@ static int dev_del(struct ctrl *c, uint32_t id)
 	if (ret == -EOPNOTSUPP || ret == -EINVAL) {
 		while (dev_in_use(id, text, sizeof(text))) {
 			if (!ctrl_left(c))
-				return -ETIME;
-			nap_ms(10);
+				return -EBUSY;
+			nap_ms(50);
 		}
 		ret = ctrl_simple(c, STEP_DEL, UBLK_CMD_DEL_DEV, id, 0);
 	}
@@ -1421,24 +1479,32 @@ static int server_set_params(struct server *s)
 }
 
 /*
- * Open /dev/ublkcN. One opener at a time: udev may hold it for a moment, and
- * may be slow to make it.
+ * Open a node. It may take udev or mdev a moment to make it, and udev may hold
+ * /dev/ublkcN, which has one opener at a time, for another. Returns it or -errno.
  */
-static int server_open_char(struct server *s)
+static int node_open(const char *path, int flags)
 {
 	int64_t end = now_ms() + 2000;
-	char path[NODE_LEN];
+	int fd;
 
-	s->ctrl.step = STEP_CHAR;
-	snprintf(path, sizeof(path), "/dev/ublkc%u", s->id);
 	for (;;) {
-		s->char_fd = open(path, O_RDWR | O_CLOEXEC);
-		if (s->char_fd >= 0)
-			return 0;
+		fd = open(path, flags | O_CLOEXEC);
+		if (fd >= 0)
+			return fd;
 		if ((errno != EBUSY && errno != ENOENT) || now_ms() > end)
 			return -errno;
 		nap_ms(2);
 	}
+}
+
+static int server_open_char(struct server *s)
+{
+	char path[NODE_LEN];
+
+	s->ctrl.step = STEP_CHAR;
+	snprintf(path, sizeof(path), "/dev/ublkc%u", s->id);
+	s->char_fd = node_open(path, O_RDWR);
+	return s->char_fd < 0 ? s->char_fd : 0;
 }
 
 static int server_get_affinity(struct server *s, struct queue *q)
@@ -1455,9 +1521,11 @@ static int server_get_affinity(struct server *s, struct queue *q)
 
 	c->step = STEP_AFFINITY;
 	ret = ctrl_send(c, UBLK_CMD_GET_QUEUE_AFFINITY, cmd);
+	CPU_ZERO(&q->cpus);
+	if (ret == -EINVAL)
+		return 0;	/* more CPUs than fit here: left where it is */
 	if (ret < 0)
 		return ret;
-	CPU_ZERO(&q->cpus);
 	memcpy(&q->cpus, c->cpus,
 	       sizeof(q->cpus) < sizeof(c->cpus) ? sizeof(q->cpus) : sizeof(c->cpus));
 	return 0;
@@ -1561,39 +1629,57 @@ static void stdio_to_null(void)
 }
 
 /*
- * The probe: opens and reads the node before anybody is told its name, and
+ * The probe: a process that sends START_DEV, then opens and reads the node, and
  * finds the partitions where the driver was told not to (server_add()). All of
- * that waits for requests which the server has to answer. It is a process, not
- * a thread: a thread in the middle of a read would share the server's files,
- * and so keep a killed server from closing /dev/ublkcN, and itself waiting for
- * ever for the requests which that close aborts.
+ * that waits for requests which the server has to answer, and up to 6.18 or so
+ * START_DEV itself reads the partition table. So if the server is killed
+ * meanwhile, whoever waits must not be a part of it, neither a thread nor a
+ * kernel worker of its rings: it would keep the server from closing
+ * /dev/ublkcN, and wait for ever for requests which only that close aborts.
  */
 struct probe_order {
 	uint32_t id, block_size;
 	bool rescan;
 };
 
-static int node_probe(const struct probe_order *p)
-{
-	char node[NODE_LEN], block[4096];
-	int fd, ret = 0;
+struct probe_answer {
+	enum step step;
+	int res;
+};
 
-	snprintf(node, sizeof(node), "/dev/ublkb%u", p->id);
-	fd = open(node, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
+static struct probe_answer node_probe(const struct probe_order *p)
+{
+	static struct ctrl c = CTRL_NONE;	/* static: see struct ctrl */
+	struct probe_answer a = { .step = STEP_NODE };
+	char node[NODE_LEN], block[4096];
+	int fd;
+
+	a.res = ctrl_open(&c, false);
+	if (!a.res)
+		a.res = ctrl_simple(&c, STEP_START, UBLK_CMD_START_DEV, p->id, (uint64_t)getppid());
+	if (a.res) {
+		a.step = c.step;
+		return a;
+	}
+	snprintf(node, sizeof(node), NODE_BASE "%u", p->id);
+	fd = node_open(node, O_RDONLY);
+	if (fd < 0) {
+		a.res = fd;
+		return a;
+	}
 	if (p->rescan)
 		(void)ioctl(fd, RRPART);	/* no partitions is no reason to fail */
 	errno = EIO;
 	if (pread(fd, block, p->block_size, 0) != (ssize_t)p->block_size)
-		ret = -errno;
+		a.res = -errno;
 	close(fd);	/* writes back what others left dirty */
-	return ret;
+	return a;
 }
 
 /* Start the probe, before anything is open that it must not hold. Returns its socket or -errno. */
 static int probe_fork(pid_t *pid)
 {
+	struct probe_answer answer;
 	struct probe_order order;
 	int fds[2], ret;
 
@@ -1616,30 +1702,32 @@ static int probe_fork(pid_t *pid)
 	(void)syscall(SYS_close_range, 4, ~0U, 0);
 	if (read(3, &order, sizeof(order)) != sizeof(order))
 		_exit(0);	/* the server had no need of it */
-	ret = node_probe(&order);
-	_exit(write(3, &ret, sizeof(ret)) != sizeof(ret));
+	answer = node_probe(&order);
+	_exit(write(3, &answer, sizeof(answer)) != sizeof(answer));
 }
 
-static int server_try_node(struct server *s)
+/* Have the probe start the device, and serve meanwhile. */
+static int server_start(struct server *s)
 {
 	const struct probe_order order = {
 		.id = s->id, .block_size = s->dev.block_size, .rescan = s->rescan,
 	};
-	int ret;
+	struct probe_answer answer;
 
-	s->ctrl.step = STEP_NODE;
+	s->ctrl.step = STEP_START;
 	if (write(s->probe_fd, &order, sizeof(order)) != sizeof(order))
 		return -errno;
 	queue_poll(&s->queues[0], s->probe_fd, KIND_PROBE);
 	while (!s->probed)
 		if (queue_turn(&s->queues[0], ctrl_left(&s->ctrl)))
 			return -ETIME;
-	if (read(s->probe_fd, &ret, sizeof(ret)) != sizeof(ret))
-		ret = -EPIPE;
+	if (read(s->probe_fd, &answer, sizeof(answer)) != sizeof(answer))
+		return -EPIPE;	/* it died, perhaps with the node open: not to be waited for */
 	close(s->probe_fd);
 	while (waitpid(s->probe_pid, NULL, 0) < 0 && errno == EINTR)
 		;
-	return ret;
+	s->ctrl.step = answer.step;
+	return answer.res;
 }
 
 /*
@@ -1659,7 +1747,8 @@ static int server_up(struct server *s)
 	if (ret)
 		return ret;
 	s->opened = true;
-	/* a page is enough: what does not fit is as unwanted as what does */
+	ctrl_set_deadline(c);	/* --prealloc takes as long as it takes */
+	/* never read, and written only with what cannot be used: no page is kept for it */
 	s->sink = mmap(NULL, s->dev.max_io, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (s->sink == MAP_FAILED) {
@@ -1674,9 +1763,7 @@ static int server_up(struct server *s)
 	if (!ret)
 		ret = server_start_queues(s);
 	if (!ret)
-		ret = ctrl_simple(c, STEP_START, UBLK_CMD_START_DEV, s->id, (uint64_t)getpid());
-	if (!ret)
-		ret = server_try_node(s);
+		ret = server_start(s);
 	s->dev.came_up = !ret;
 	return ret;
 }
@@ -1718,18 +1805,18 @@ static int server_down(struct server *s)
 
 	if (s->added) {
 		ret = server_drain(s);
-		if (ret == -ENODEV)
-			ret = 0;
-		marked = !ret && ctrl_simple(c, STEP_DEL, UBLK_CMD_DEL_DEV_ASYNC, s->id, 0) == 0;
+		if (ret && ret != -ENODEV)
+			return ret;	/* tags are in flight: the end of the process takes them */
+		marked = ctrl_simple(c, STEP_DEL, UBLK_CMD_DEL_DEV_ASYNC, s->id, 0) == 0;
+		ret = 0;
 	}
-	if (!ret)	/* else they may be stuck: leave them to the end of the process */
-		for (unsigned i = 1; i <= s->nr_threads; i++)
-			pthread_join(s->queues[i].thread, NULL);
+	for (unsigned i = 1; i <= s->nr_threads; i++)
+		pthread_join(s->queues[i].thread, NULL);
 	if (s->queues)
 		queue_end(&s->queues[0]);
 	if (s->char_fd >= 0)
 		close(s->char_fd);
-	if (s->added && !ret && !marked && !ctrl_is_gone(c, s->id, s->cookie))
+	if (s->added && !marked && !ctrl_is_gone(c, s->id, s->cookie))
 		ret = dev_del(c, s->id);
 	if (s->added && !ret)
 		ret = ctrl_wait_gone(c, s->id, s->cookie, marked ? 2000 : ctrl_left(c));
@@ -1742,12 +1829,34 @@ static int server_down(struct server *s)
 	return ret;
 }
 
+/*
+ * A signal asked us to stop. 0: stopped, or as good as; -EBUSY: in use. What
+ * has it open for a moment only, as udev does after each writer, is waited for.
+ */
+static int server_asked(struct server *s, bool force)
+{
+	const int64_t grace = now_ms() + GRACE_MS;
+	char node[NODE_LEN], text[160];
+	int ret;
+
+	ctrl_set_deadline(&s->ctrl);
+	s->ctrl.patient = true;
+	while ((ret = dev_stop(&s->ctrl, s->id, force, text, sizeof(text))) == -EBUSY &&
+	       now_ms() < grace)
+		queue_turn(&s->queues[0], 10);
+	server_node(s, node);
+	if (ret == -EBUSY)
+		notice("%s is %s: still serving; a second signal stops it all the same", node, text);
+	else if (ret == -ETIME)
+		(void)fail(node, s->ctrl.step, ret, NULL);
+	return ret;
+}
+
 /* Serve until the device is stopped: by a signal to us, or by anybody else. */
 static void server_run(struct server *s)
 {
 	struct queue *q = &s->queues[0];
 	unsigned seen = 0;
-	char text[160];
 
 	while (q->live) {
 		int ret;
@@ -1757,14 +1866,9 @@ static void server_run(struct server *s)
 			continue;
 		}
 		seen = s->signals;
-		s->ctrl.patient = true;
-		ctrl_set_deadline(&s->ctrl);
-		ret = dev_stop(&s->ctrl, s->id, seen > 1, text, sizeof(text));
-		if (ret == -EBUSY)
-			notice("/dev/ublkb%u is %s: still serving; a second signal stops it all the same",
-			       s->id, text);
-		else if (ret != -ETIME)
-			return;		/* stopped, or server_down() will say why not */
+		ret = server_asked(s, seen > 1);
+		if (ret != -EBUSY && ret != -ETIME)
+			return;		/* server_down() does the rest, or says why not */
 	}
 }
 
@@ -2029,7 +2133,7 @@ static int option_store(const struct verb *v, struct args *a, const struct optio
 	ok = d->type == OPT_SIZE ? parse_size(value, &n) : parse_number(value, &n);
 	if (!ok || n < d->min || n > d->max)
 		return usage_error(v, "%s: \"%s\" is not a %s from %llu to %llu", word, value,
-				   d->type == OPT_SIZE ? "size" : "number",
+				   d->type == OPT_SIZE ? "size (a whole number, with K, M, G, T or P)" : "number",
 				   (unsigned long long)d->min, (unsigned long long)d->max);
 	*(uint64_t *)where = n;
 	return 0;
@@ -2122,6 +2226,7 @@ static int print_node(uint32_t id)
 	char line[NODE_LEN];
 	int n = snprintf(line, sizeof(line), "/dev/ublkb%u\n", id);
 
+	errno = EIO;	/* for a short write */
 	return write(STDOUT_FILENO, line, (size_t)n) == n ? 0 : -errno;
 }
 
@@ -2132,13 +2237,16 @@ static int signals_open(bool daemon)
 	int fd;
 
 	signal(SIGPIPE, SIG_IGN);
-	if (daemon)
-		signal(SIGHUP, SIG_IGN);
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
-	if (!daemon)
+	/* in the background it means nothing, and nohup ignores it for us */
+	if (!daemon && signal(SIGHUP, SIG_IGN) != SIG_IGN) {
+		signal(SIGHUP, SIG_DFL);
 		sigaddset(&set, SIGHUP);
+	} else {
+		signal(SIGHUP, SIG_IGN);
+	}
 	if (sigprocmask(SIG_BLOCK, &set, NULL))
 		return -errno;
 	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -2187,14 +2295,18 @@ static int serve(const struct args *a, uint64_t cookie, int report_fd, int hold_
 	s->hold_fd = hold_fd;
 	sem_init(&s->ready, 0, 0);
 	s->ctrl.step = STEP_DAEMON;
-	s->probe_fd = probe_fork(&s->probe_pid);
+	if (report_fd < 0)	/* what the caller left open is not ours to keep open */
+		(void)syscall(SYS_close_range, 3, ~0U, 0);
+	/* no page of ours may be had by writing to a device that we serve. EPERM: unprivileged */
+	(void)prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 	s->signal_fd = signals_open(report_fd >= 0);
-	ret = s->probe_fd < 0 ? s->probe_fd : s->signal_fd;
+	s->probe_fd = probe_fork(&s->probe_pid);
+	ret = s->signal_fd < 0 ? s->signal_fd : s->probe_fd;
 	if (ret >= 0)
 		ret = server_up(s);
 	step = s->ctrl.step;
 	if (!ret) {
-		step = STEP_DAEMON;
+		step = STEP_PRINT;
 		ret = server_announce(s);
 	}
 	if (s->added)
@@ -2253,7 +2365,7 @@ static int dev_ids(uint32_t **ids)
  */
 static void orphan_remove(uint64_t cookie)
 {
-	struct ctrl c = CTRL_NONE;
+	static struct ctrl c = CTRL_NONE;	/* static: see struct ctrl */
 	uint32_t *ids;
 	int nr = dev_ids(&ids);
 
@@ -2263,6 +2375,30 @@ static void orphan_remove(uint64_t cookie)
 				(void)dev_del(&c, ids[i]);
 	ctrl_close(&c);
 	free(ids);
+}
+
+/*
+ * In a process of its own, as the driver of Linux 6.2 to 6.18 or so hangs, and
+ * with it whoever asks it anything about the device, if the server dies while
+ * START_DEV reads the partition table. Whoever waits for us is not to hang.
+ */
+static void orphan_remove_apart(uint64_t cookie)
+{
+	int64_t end = now_ms() + 3000;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		stdio_to_null();
+		orphan_remove(cookie);
+		_exit(0);
+	}
+	while (pid > 0 && waitpid(pid, NULL, WNOHANG) == 0) {
+		if (now_ms() > end) {
+			say("ublk: the driver hangs on the half-made device, which stays: see dmesg");
+			return;
+		}
+		nap_ms(5);
+	}
 }
 
 /* A server in the background, as the process that started it sees it. */
@@ -2279,24 +2415,23 @@ struct background {
  */
 static int background_wait(struct background *bg, int report_fd)
 {
-	int64_t end = now_ms() + 2 * DEADLINE_MS;	/* it has one of its own */
-	struct pollfd p = { .fd = report_fd, .events = POLLIN };
-	int n, wstatus = 0;
+	int wstatus = 0;
+	ssize_t n;
 
+	/* without a limit: the server has one for every step */
 	do
-		n = poll(&p, 1, (int)(end - now_ms()));
+		n = read(report_fd, &bg->id, sizeof(bg->id));
 	while (n < 0 && errno == EINTR);
-	if (n > 0 && read(report_fd, &bg->id, sizeof(bg->id)) == sizeof(bg->id))
+	if (n == sizeof(bg->id))
 		return 0;
-	if (n <= 0)
-		kill(bg->pid, SIGKILL);
 	while (waitpid(bg->pid, &wstatus, 0) < 0 && errno == EINTR)
 		;
+	orphan_remove_apart(bg->cookie);
 	if (WIFEXITED(wstatus) && WEXITSTATUS(wstatus))
 		return WEXITSTATUS(wstatus);	/* and it has said why */
-	orphan_remove(bg->cookie);
-	say("ublk: the server ended during start, by signal %d: nothing was created",
-	    WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : 0);
+	say("ublk: the server ended during start, by signal %d%s: nothing was created",
+	    WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : 0,
+	    WIFSIGNALED(wstatus) && WTERMSIG(wstatus) == SIGKILL ? " (out of memory?)" : "");
 	return EXIT_FAILURE;
 }
 
@@ -2398,7 +2533,6 @@ static int command_run(char **command, uint32_t id, bool *force)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGHUP);
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGCHLD, SIG_DFL);	/* if ignored, there would be no status */
 	sigprocmask(SIG_BLOCK, &set, &old);
 	pid = fork();
 	if (pid == 0)
@@ -2418,7 +2552,7 @@ static int stop_and_tell(struct ctrl *c, uint32_t id, const struct options *o);
 static int serve_command(const struct args *a)
 {
 	struct options stop = { .force = false };
-	struct ctrl c = CTRL_NONE;
+	static struct ctrl c = CTRL_NONE;	/* static: see struct ctrl */
 	struct background bg;
 	int ret, stopped, status = background_start(a, &bg, true);
 
@@ -2446,33 +2580,43 @@ static int cmd_serve(const struct args *a)
 	if (!a->o.daemon)
 		return serve(a, cookie_make(a->be), -1, -1);
 	status = background_start(a, &bg, false);
-	return status ? status : print_node(bg.id) ? EXIT_FAILURE : 0;
+	if (status || !print_node(bg.id))
+		return status;
+	/* nobody will ever know of it: better that it had not been made */
+	status = fail("stdout", STEP_PRINT, errno, NULL);
+	kill(bg.pid, SIGTERM);
+	waitpid(bg.pid, NULL, 0);
+	return status;
 }
 
 /* ---- verbs: list, stop ---- */
 
 static const char *state_name(unsigned state)
 {
-	static const char *const names[] = { "dead", "live", "quiesced", "fail-io" };
+	static const char *const names[] = {
+		[UBLK_S_DEV_DEAD] = "dead", [UBLK_S_DEV_LIVE] = "live",
+		[UBLK_S_DEV_QUIESCED] = "quiesced", [UBLK_S_DEV_FAIL_IO] = "fail-io",
+	};
 
 	return state < ARRAY_SIZE(names) ? names[state] : "unknown";
 }
 
 /*
- * The backing of a server's device: the file or block device that it has open.
- * Returns whether there is one; st may be NULL.
+ * The backing of a device of ours: the file or block device that its server
+ * has open. Returns whether there is one.
  */
-static bool server_backing(int pid, char *path, size_t len, struct stat *st)
+static bool info_backing(const struct ublksrv_ctrl_dev_info *info, char *path, size_t len,
+			 struct stat *st)
 {
 	char fd_path[64];
 	bool found = false;
 	struct dirent *e;
-	struct stat own;
 	DIR *d;
 
-	snprintf(fd_path, sizeof(fd_path), "/proc/%d/fd", pid);
-	d = pid > 0 ? opendir(fd_path) : NULL;
-	st = st ? st : &own;
+	if (strcmp(cookie_type(info->ublksrv_flags), backend_file.name) || info->ublksrv_pid <= 0)
+		return false;
+	snprintf(fd_path, sizeof(fd_path), "/proc/%d/fd", info->ublksrv_pid);
+	d = opendir(fd_path);
 	while (d && !found && (e = readdir(d))) {
 		ssize_t n;
 
@@ -2490,7 +2634,7 @@ static bool server_backing(int pid, char *path, size_t len, struct stat *st)
 
 /*
  * A device by any of its names: number, node, or the file that it shows.
- * Returns 0, -ENODEV, or what the driver said.
+ * Returns 0, -ENODEV, or -ENOTUNIQ if several devices show that file.
  */
 static int dev_resolve(struct ctrl *c, const char *name, uint32_t *id)
 {
@@ -2505,18 +2649,36 @@ static int dev_resolve(struct ctrl *c, const char *name, uint32_t *id)
 	if (stat(name, &want) || !(S_ISREG(want.st_mode) || S_ISBLK(want.st_mode)))
 		return -ENODEV;
 	nr = dev_ids(&ids);
-	for (int i = 0; i < nr && ret; i++) {
-		if (ctrl_get_info(c, ids[i]) ||
-		    !server_backing(c->info.ublksrv_pid, path, sizeof(path), &st))
+	for (int i = 0; i < nr; i++) {
+		if (ctrl_get_info(c, ids[i]) || !info_backing(&c->info, path, sizeof(path), &st))
 			continue;
-		if (S_ISBLK(want.st_mode) ? st.st_rdev == want.st_rdev :
-		    st.st_dev == want.st_dev && st.st_ino == want.st_ino) {
-			*id = ids[i];
-			ret = 0;
-		}
+		if (S_ISBLK(want.st_mode) ? st.st_rdev != want.st_rdev :
+		    st.st_dev != want.st_dev || st.st_ino != want.st_ino)
+			continue;
+		ret = ret ? 0 : -ENOTUNIQ;
+		*id = ids[i];
 	}
 	free(ids);
 	return ret;
+}
+
+/*
+ * Open the control plane to look at devices, without loading the driver: not
+ * loaded, though it could be, means that there are none. Returns 0 or -errno,
+ * -ENODEV for that.
+ */
+static int ctrl_open_to_look(struct ctrl *c)
+{
+	char path[256];
+	int ret = ctrl_open(c, false);
+
+	return ret == -ENOENT && c->step == STEP_CONTROL && driver_path(path, sizeof(path)) ? -ENODEV : ret;
+}
+
+static const char *resolve_why(int err)
+{
+	return err == -ENOTUNIQ ? "several devices show it: name one" :
+	       err == -ENODEV ? "no ublk device, nor shown by one" : NULL;
 }
 
 /* What list shows of a device, and both its printers take. */
@@ -2529,6 +2691,7 @@ struct listed {
 
 static int list_get(struct ctrl *c, uint32_t id, struct listed *l)
 {
+	struct stat st;
 	int ret = ctrl_get_info(c, id);
 
 	if (ret)
@@ -2539,7 +2702,7 @@ static int list_get(struct ctrl *c, uint32_t id, struct listed *l)
 	/* 6.12 keeps the pid of a server that is long dead */
 	if (l->info.state == UBLK_S_DEV_LIVE && l->info.ublksrv_pid > 0)
 		l->pid = l->info.ublksrv_pid;
-	if (!server_backing(l->pid, l->backing, sizeof(l->backing), NULL))
+	if (!l->pid || !info_backing(&l->info, l->backing, sizeof(l->backing), &st))
 		l->backing[0] = 0;
 	return 0;
 }
@@ -2604,19 +2767,21 @@ static void list_json(const struct listed *l, bool first)
 static int cmd_list(const struct args *a)
 {
 	void (*print)(const struct listed *l, bool first) = a->o.json ? list_json : list_row;
-	struct ctrl c = CTRL_NONE;
+	static struct ctrl c = CTRL_NONE;	/* static: see struct ctrl */
 	uint32_t *ids = NULL, id;
 	struct listed l;
 	int status = 0, nr, printed = 0;
-	int ret = ctrl_open(&c, false);
+	int ret = ctrl_open_to_look(&c);
 
-	if (ret) {
+	if (ret && ret != -ENODEV) {
 		status = fail("list", c.step, ret, NULL);
 		goto out;
 	}
 	if (a->o.json)
 		printf("{\"devices\": [");
-	nr = a->nr ? a->nr : dev_ids(&ids);
+	if (ret && a->nr)
+		status = fail(a->operands[0], STEP_INFO, ret, resolve_why(ret));
+	nr = ret ? 0 : a->nr ? a->nr : dev_ids(&ids);
 	for (int i = 0; i < nr; i++) {
 		id = a->nr ? 0 : ids[i];
 		ret = a->nr ? dev_resolve(&c, a->operands[i], &id) : 0;
@@ -2625,12 +2790,10 @@ static int cmd_list(const struct args *a)
 		if (!ret)
 			print(&l, !printed++);
 		else if (a->nr || ret != -ENODEV)	/* it may go while we look */
-			status = fail(a->nr ? a->operands[i] : "list", c.step, ret, NULL);
+			status = fail(a->nr ? a->operands[i] : "list", c.step, ret, resolve_why(ret));
 	}
 	if (a->o.json)
 		printf("%s]}\n", printed ? "\n" : "");
-	if (fflush(stdout))
-		status = EXIT_FAILURE;
 out:
 	free(ids);
 	ctrl_close(&c);
@@ -2651,7 +2814,7 @@ static int pidfd_of(int pid)
 static int stop_one(struct ctrl *c, uint32_t id, const struct options *o, char *text, size_t len)
 {
 	int64_t end = now_ms() + (int64_t)o->wait * 1000;
-	int64_t grace = now_ms() + 500;	/* for udev, which opens what it hears of */
+	int64_t grace = now_ms() + GRACE_MS;
 	uint64_t cookie;
 	int pidfd = -1;
 	int ret;
@@ -2661,11 +2824,18 @@ static int stop_one(struct ctrl *c, uint32_t id, const struct options *o, char *
 	if (ret)
 		return ret;
 	cookie = c->info.ublksrv_flags;
+	/* not one whose server is about to start it: before 7.x the driver would not survive */
+	if (c->info.state == UBLK_S_DEV_DEAD && !o->force && usage_process("/dev/ublkc", id, text, len)) {
+		c->step = STEP_STOP;
+		return -EBUSY;
+	}
 	if (c->info.state != UBLK_S_DEV_DEAD) {
-		pidfd = pidfd_of(c->info.ublksrv_pid);
+		/* ours ends with its device; another may have more of them */
+		if (cookie >> 56 == COOKIE_MARK)
+			pidfd = pidfd_of(c->info.ublksrv_pid);
 		while ((ret = dev_stop(c, id, o->force, text, len)) == -EBUSY &&
 		       now_ms() < (end > grace ? end : grace)) {
-			nap_ms(10);
+			nap_ms(50);
 			ctrl_set_deadline(c);	/* it counts from when the device is free */
 		}
 	}
@@ -2699,7 +2869,7 @@ static int stop_and_tell(struct ctrl *c, uint32_t id, const struct options *o)
 
 static int cmd_stop(const struct args *a)
 {
-	struct ctrl c = CTRL_NONE;
+	static struct ctrl c = CTRL_NONE;	/* static: see struct ctrl */
 	uint32_t *ids = NULL, id;
 	int ret, nr, status = 0;
 
@@ -2707,24 +2877,24 @@ static int cmd_stop(const struct args *a)
 		say("ublk: stop: name the devices, or say --all; see \"ublk help stop\"");
 		return EXIT_USAGE;
 	}
-	/* a script may have the device open, and we would have it from there */
+	/* what a script has open we have open as well, even when it has closed it */
 	(void)syscall(SYS_close_range, 3, ~0U, 0);
-	ret = ctrl_open(&c, false);
-	if (ret) {
+	ret = ctrl_open_to_look(&c);
+	if (ret == -ENODEV && !a->o.all)
+		status = fail(a->operands[0], STEP_INFO, ret, resolve_why(ret));
+	else if (ret && ret != -ENODEV)
 		status = fail("stop", c.step, ret, NULL);
-		goto out;
-	}
-	nr = a->o.all ? dev_ids(&ids) : a->nr;
+	nr = ret ? 0 : a->o.all ? dev_ids(&ids) : a->nr;
 	for (int i = 0; i < nr; i++) {
-		id = a->o.all ? ids[i] : 0;
+		/* all: the highest first, as one may be made of a lower one */
+		id = a->o.all ? ids[nr - 1 - i] : 0;
 		ret = a->o.all ? 0 : dev_resolve(&c, a->operands[i], &id);
-		ret = ret ? fail(a->operands[i], c.step, ret, "no ublk device, nor shown by one") :
+		ret = ret ? fail(a->operands[i], c.step, ret, resolve_why(ret)) :
 			    stop_and_tell(&c, id, &a->o);
 		/* with --all, one that went by itself is as good as stopped */
 		if (ret && !(a->o.all && ret == EXIT_NO_DEVICE))
 			status = ret;
 	}
-out:
 	free(ids);
 	ctrl_close(&c);
 	return status;
@@ -2843,7 +3013,7 @@ static void check_features(struct report_card *r, const struct ctrl *c)
 static int cmd_check(const struct args *a)
 {
 	struct report_card r = { .json = a->o.json, .first = true };
-	struct ctrl c = CTRL_NONE;
+	static struct ctrl c = CTRL_NONE;	/* static: see struct ctrl */
 	struct uring ring = URING_NONE;
 	int ret;
 
@@ -2862,8 +3032,11 @@ static int cmd_check(const struct args *a)
 		int fd = open(CTRL_NODE, O_RDWR | O_CLOEXEC);
 
 		if (fd < 0) {
-			check_line(&r, "missing", "control node", CTRL_NODE ": %s", strerror(errno));
-			r.status = errno == EACCES || errno == EPERM ? EXIT_PERMISSION : EXIT_NO_DRIVER;
+			bool denied = errno == EACCES || errno == EPERM;
+
+			check_line(&r, denied ? "denied" : "missing", "control node", CTRL_NODE ": %s%s",
+				   strerror(errno), denied ? "; " HINT_ROOT : "");
+			r.status = denied ? EXIT_PERMISSION : EXIT_NO_DRIVER;
 		} else {
 			close(fd);
 			check_line(&r, geteuid() ? "limited" : "ok", "control node", CTRL_NODE "%s",
@@ -2878,7 +3051,7 @@ static int cmd_check(const struct args *a)
 	if (r.json)
 		printf("\n], \"status\": %d}\n", r.status);
 	ctrl_close(&c);
-	return fflush(stdout) ? EXIT_FAILURE : r.status;
+	return r.status;
 }
 
 /* ---- verbs: help ---- */
@@ -2897,7 +3070,7 @@ static const struct verb verbs[] = {
 static const struct verb *verb_find(const char *name)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
-		if (!strcmp(verbs[i].name, name))
+		if (!strcmp(verbs[i].name, strcmp(name, "del") ? name : "stop"))
 			return &verbs[i];
 	return NULL;
 }
@@ -3006,26 +3179,40 @@ static int run_verb(const struct verb *v, int argc, char **argv)
 	return ret ? ret : v->run(&a);
 }
 
+/* The words after the program's name. Returns the exit status. */
+static int run(int argc, char **argv)
+{
+	const struct verb *v;
+
+	if (argc == 0)
+		return usage_error(NULL, "what is to be done? No verb is given");
+	v = verb_find(argv[0]);
+	if (v)
+		return run_verb(v, argc - 1, argv + 1);
+	if (strcmp(argv[0], "--version") && strcmp(argv[0], "--help") && strcmp(argv[0], "-h"))
+		return usage_error(NULL, "%s: no such verb", argv[0]);
+	if (argc > 1)
+		return usage_error(NULL, "%s: one argument too many", argv[1]);
+	if (!strcmp(argv[0], "--version"))
+		puts("ublk " VERSION);
+	else
+		help_all();
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const char *name = argc ? strrchr(argv[0], '/') : NULL;
-	const struct verb *v;
+	const struct verb *v = NULL;
+	int status;
 
 	stdio_hold();
-	name = name ? name + 1 : argc ? argv[0] : "ublk";
-	if (!strncmp(name, "ublk-", 5)) {
+	signal(SIGCHLD, SIG_DFL);	/* if ignored, no child would have a status */
+	name = name ? name + 1 : argc ? argv[0] : "";
+	if (!strncmp(name, "ublk-", 5))
 		v = verb_find(name + 5);
-		if (v)
-			return run_verb(v, argc - 1, argv + 1);
-	}
-	if (argc < 2)
-		return usage_error(NULL, "what is to be done?");
-	if (!strcmp(argv[1], "--version"))
-		return puts("ublk " VERSION) < 0;
-	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
-		return help_all(), 0;
-	v = verb_find(strcmp(argv[1], "del") ? argv[1] : "stop");
-	if (!v)
-		return usage_error(NULL, "%s: no such verb", argv[1]);
-	return run_verb(v, argc - 2, argv + 2);
+	status = v ? run_verb(v, argc - 1, argv + 1) : run(argc - 1, argv + (argc > 0));
+	if (fflush(stdout) && !status)
+		status = fail("stdout", STEP_PRINT, errno, NULL);
+	return status;
 }

@@ -38,12 +38,7 @@ enum {
 #define UBLK_IOC_WR		3
 
 /* What the driver can do and what a device is to do: info.flags, GET_FEATURES */
-#define UBLK_F_SUPPORT_ZERO_COPY	(1ULL << 0)
-#define UBLK_F_URING_CMD_COMP_IN_TASK	(1ULL << 1)
 #define UBLK_F_NEED_GET_DATA		(1ULL << 2)
-#define UBLK_F_USER_RECOVERY		(1ULL << 3)
-#define UBLK_F_USER_RECOVERY_REISSUE	(1ULL << 4)
-#define UBLK_F_UNPRIVILEGED_DEV		(1ULL << 5)
 #define UBLK_F_CMD_IOCTL_ENCODE		(1ULL << 6)
 #define UBLK_F_AUTO_BUF_REG		(1ULL << 11)	/* 6.16 */
 #define UBLK_F_SAFE_STOP_DEV		(1ULL << 17)
@@ -99,7 +94,6 @@ struct ublksrv_ctrl_dev_info {
 _Static_assert(sizeof(struct ublksrv_ctrl_dev_info) == 64, "ublk ABI");
 
 #define UBLK_ATTR_READ_ONLY		(1 << 0)
-#define UBLK_ATTR_ROTATIONAL		(1 << 1)
 #define UBLK_ATTR_VOLATILE_CACHE	(1 << 2)
 #define UBLK_ATTR_FUA			(1 << 3)
 
@@ -144,7 +138,6 @@ struct ublk_param_dma_align {
 
 #define UBLK_PARAM_TYPE_BASIC	(1 << 0)
 #define UBLK_PARAM_TYPE_DISCARD	(1 << 1)
-#define UBLK_PARAM_TYPE_DEVT	(1 << 2)
 #define UBLK_PARAM_TYPE_DMA_ALIGN (1 << 4)	/* 6.15 */
 
 /* SET_PARAMS, GET_PARAMS: the driver takes a shorter structure than its own */

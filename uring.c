@@ -108,7 +108,6 @@ int uring_init(struct uring *ring, unsigned entries, unsigned flags)
 	if (ret < 0)
 		return ret;
 	ring->fd = ret;
-	ring->flags = p.flags;
 	ret = (p.features & need) == need ? ring_map(ring, &p) : -ENOSYS;
 	if (ret)
 		uring_exit(ring);

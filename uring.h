@@ -34,7 +34,6 @@ struct io_uring_sqe {
 		uint32_t rw_flags;
 		uint32_t fsync_flags;
 		uint32_t poll32_events;
-		uint32_t open_flags;
 	};
 	uint64_t user_data;		/* comes back in the CQE */
 	uint16_t buf_index;
@@ -104,14 +103,11 @@ enum {
 	IORING_FSYNC_DATASYNC = 1 << 0,
 	IORING_RWF_DSYNC = 1 << 1,			/* sqe.rw_flags: include/uapi/linux/fs.h */
 
-	IORING_OP_NOP = 0,
 	IORING_OP_FSYNC = 3,
 	IORING_OP_READ_FIXED = 4,
 	IORING_OP_WRITE_FIXED = 5,
 	IORING_OP_POLL_ADD = 6,
 	IORING_OP_FALLOCATE = 17,
-	IORING_OP_OPENAT = 18,
-	IORING_OP_CLOSE = 19,
 	IORING_OP_READ = 22,
 	IORING_OP_WRITE = 23,
 	IORING_OP_URING_CMD = 46,
@@ -121,7 +117,6 @@ enum {
 
 struct uring {
 	int fd;				/* -1: no ring */
-	unsigned flags;			/* IORING_SETUP_* that the kernel took */
 
 	/* submission: [*sq_khead, sq_tail) is filled, the kernel moves khead */
 	struct io_uring_sqe *sqes;

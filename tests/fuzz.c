@@ -29,7 +29,7 @@ static void fuzz_numbers(const char *text)
 	}
 	if (parse_dev(text, &id))
 		assert(id < UBLK_MAX_UBLKS);
-	(void)is_node(text, 0);
+	(void)is_node(text, NODE_BASE, 0);
 }
 
 static void fuzz_line(char *text)

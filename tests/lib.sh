@@ -1,4 +1,4 @@
-# shellcheck shell=sh
+# shellcheck shell=dash
 # Helpers for the test cases; runs in the guest. A case begins with
 # ". /tests/lib.sh" and ends by calling nothing_left. Every result is one
 # line, "ok - NAME", "FAIL - NAME: why" or "skip - NAME: why", which the host
@@ -45,6 +45,30 @@ expect_out() {
 expect_eq() {
 	if [ "$1" = "$2" ]; then pass "$3"; else fail "$3" "want '$1', got '$2'"; fi
 }
+
+# one_line STATUS PATTERN COMMAND...: the command fails as it should: this status,
+# nothing on stdout, one line on stderr that matches, and no device
+one_line() {
+	local expect=$1 pattern=$2 st=0
+	shift 2
+	"$@" >"$LIB_DIR/one.out" 2>"$LIB_DIR/one.err" || st=$?
+	[ $st = "$expect" ] || { echo "status $st, not $expect"; cat "$LIB_DIR/one.err"; return 1; }
+	[ ! -s "$LIB_DIR/one.out" ] && [ "$(wc -l <"$LIB_DIR/one.err")" = 1 ] &&
+		grep -q -- "$pattern" "$LIB_DIR/one.err" || { cat "$LIB_DIR/one.out" "$LIB_DIR/one.err"; return 1; }
+	! ls /dev/ublkb[1-9]* /dev/ublkc[1-9]* 2>/dev/null
+}
+# tree DIR: a hundred files of many sizes and a large one; sums DIR: their checksums
+tree() {
+	local i=0
+	mkdir -p "$1/a/b" "$1/c"
+	while [ $i -lt 100 ]; do
+		dd if=/dev/urandom of="$1/a/b/f$i" bs=$((i * 97 + 1)) count=1 2>/dev/null
+		i=$((i + 1))
+	done
+	dd if=/dev/urandom of="$1/c/big" bs=1M count=24 2>/dev/null
+	ln -s b/f1 "$1/a/link"
+}
+sums() { (cd "$1" && find . -type f | sort | xargs md5sum); }
 
 # wait_for SECONDS COMMAND...: poll until the command succeeds; fails at the deadline
 wait_for() {

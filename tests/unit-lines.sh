@@ -2,7 +2,7 @@
 # Malformed command lines: each ends with status 2 and one line on stderr that
 # names the argument, and nothing on stdout. None gets as far as the driver.
 set -u
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 ublk=${UBLK:-./ublk}
 lines=0 wrong=0
 

@@ -86,10 +86,10 @@ static void test_dev_names(void)
 	      !parse_dev("", &id) && !parse_dev("/dev/ublkb", &id) && !parse_dev("/dev/sda", &id) &&
 	      !parse_dev("ublkb0p1", &id) && !parse_dev("1048576", &id) && !parse_dev("-1", &id));
 	CHECK("nodes and partitions of a device",
-	      is_node("/dev/ublkb1", 1) && is_node("/dev/ublkb1p2", 1) &&
-	      is_node("/dev/ublkb1 (deleted)", 1) && is_node("/dev/ublkb1p2\tpartition", 1) &&
-	      !is_node("/dev/ublkb12", 1) && !is_node("/dev/ublkb1p", 1) && !is_node("/dev/ublkb1x", 1) &&
-	      !is_node("/dev/ublkb", 1) && !is_node("/dev/ublkc1", 1));
+	      is_node("/dev/ublkb1", NODE_BASE, 1) && is_node("/dev/ublkb1p2", NODE_BASE, 1) &&
+	      is_node("/dev/ublkb1 (deleted)", NODE_BASE, 1) && is_node("/dev/ublkb1p2\tpartition", NODE_BASE, 1) &&
+	      !is_node("/dev/ublkb12", NODE_BASE, 1) && !is_node("/dev/ublkb1p", NODE_BASE, 1) && !is_node("/dev/ublkb1x", NODE_BASE, 1) &&
+	      !is_node("/dev/ublkb", NODE_BASE, 1) && !is_node("/dev/ublkc1", NODE_BASE, 1));
 }
 
 /* ---- the option tables ---- */

@@ -2,17 +2,6 @@
 . /tests/lib.sh
 section "filesystems"
 
-tree() {	# DIR: some hundred files of many sizes, the same every time
-	mkdir -p "$1/a/b" "$1/c"
-	i=0
-	while [ $i -lt 200 ]; do
-		dd if=/dev/urandom of="$1/a/b/f$i" bs=$((i * 37 + 1)) count=1 2>/dev/null
-		i=$((i + 1))
-	done
-	dd if=/dev/urandom of="$1/c/big" bs=1M count=24 2>/dev/null
-	ln -s b/f1 "$1/a/link"
-}
-sums() { (cd "$1" && find . -type f | sort | xargs md5sum); }
 fs() {	# MKFS CHECK...
 	mkfs=$1; shift
 	ublk mem 400M -d -q --queues=2 >/dev/null && $mkfs /dev/ublkb0 >mkfs.out 2>&1 && mount /dev/ublkb0 /mnt || return 1

@@ -2,14 +2,6 @@
 . /tests/lib.sh
 section "errors"
 
-one_line() {	# STATUS PATTERN COMMAND...
-	local expect=$1 pattern=$2 st=0
-	shift 2
-	"$@" >out 2>err || st=$?
-	[ $st = "$expect" ] || { echo "status $st, not $expect"; cat err; return 1; }
-	[ ! -s out ] && [ "$(wc -l <err)" = 1 ] && grep -q -- "$pattern" err || { cat out err; return 1; }
-	! ls /dev/ublkb* /dev/ublkc* 2>/dev/null
-}
 check "size 0" one_line 2 'SIZE.*from 512 to' ublk mem 0
 check "no size" one_line 2 'SIZE is missing' ublk mem
 check "a size that is not a multiple of the block size" one_line 2 'SIZE.*multiple' ublk mem 1000
@@ -81,11 +73,14 @@ echo "# failures injected: $(cat injected)"
 
 modprobe -r ublk_drv 2>/dev/null || rmmod ublk_drv
 check "no driver, not to be loaded" one_line 3 'modprobe' ublk mem 16M --no-modprobe
-check "no driver: list" one_line 3 'ublk_drv' ublk list
+nothing_there() { [ -z "$(ublk list)" ] && [ "$(ublk list --json | tr -d ' \n')" = '{"devices":[]}' ] && ublk stop --all; }
+check "not loaded, but to be had: no devices, and that is no error" nothing_there
+check "not loaded: stop of a device" one_line 7 'no ublk device' ublk stop 0
 loads() { d=$(ublk mem 16M -d) && ublk stop "$d"; }
 check "the driver is loaded when missing" loads
 rmmod ublk_drv
 mv /lib/modules /lib/modules.away
+check "no driver to be found: list" one_line 3 'ublk_drv' ublk list
 check "no driver to be found" one_line 3 'ublk_drv' ublk mem 16M
 mv /lib/modules.away /lib/modules
 modprobe ublk_drv

@@ -3,16 +3,6 @@
 . /tests/lib.sh
 section "file: filesystems, images, windows"
 
-tree() {
-	mkdir -p "$1/a/b" "$1/c"
-	i=0
-	while [ $i -lt 100 ]; do
-		dd if=/dev/urandom of="$1/a/b/f$i" bs=$((i * 97 + 1)) count=1 2>/dev/null
-		i=$((i + 1))
-	done
-	dd if=/dev/urandom of="$1/c/big" bs=1M count=24 2>/dev/null
-}
-sums() { (cd "$1" && find . -type f | sort | xargs md5sum); }
 fs() {	# MKFS CHECK...
 	local mkfs=$1
 	shift

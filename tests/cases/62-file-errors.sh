@@ -2,14 +2,6 @@
 . /tests/lib.sh
 section "file: errors"
 
-one_line() {	# STATUS PATTERN COMMAND...
-	local expect=$1 pattern=$2 st=0
-	shift 2
-	"$@" >out 2>err || st=$?
-	[ $st = "$expect" ] || { echo "status $st, not $expect"; cat err; return 1; }
-	[ ! -s out ] && [ "$(wc -l <err)" = 1 ] && grep -q -- "$pattern" err || { cat out err; return 1; }
-	! ls /dev/ublkb[1-9]* /dev/ublkc[1-9]* 2>/dev/null
-}
 nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=+sys_admin --ambient-caps=+sys_admin "$@"; }
 
 modprobe ublk_drv
