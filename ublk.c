@@ -1016,6 +1016,8 @@ static int queue_map(struct queue *q)
 		if (p == MAP_FAILED)
 			return -errno;
 		q->bufs = p;
+		/* a tag that has only seen 4 KiB requests is to cost 4 KiB. EINVAL: kernel without */
+		(void)madvise(p, (size_t)q->depth * q->dev->max_io, MADV_NOHUGEPAGE);
 	}
 	return 0;
 }
