@@ -11,6 +11,7 @@ VM_PROGS_ALL="dash timeout dd fio mkfs.ext4 e2fsck mkfs.xfs xfs_repair sfdisk lo
 	blkdiscard fallocate strace mount umount findmnt prlimit kmod cmp setpriv fstrim
 	dmsetup mkfs.btrfs btrfs date jq ${VM_PROGS:-}"
 VM_MODULES_ALL="ublk_drv ext4 xfs btrfs loop brd null_blk dm-mod dm-log-writes dm-flakey scsi_debug sd_mod
+	crc32c_generic crc32c-cryptoapi crc32c-intel xxhash_generic sha256_generic blake2b_generic
 	zram lzo-rle ${VM_MODULES:-}"
 # shellcheck source=tests/debian.sh
 . "$VM_TESTS/debian.sh"
