@@ -1,4 +1,5 @@
-# ublk: make, make CC=musl-gcc, make CC=clang; make test, make demo, make install
+# ublk: make, make CC=musl-gcc, make CC=clang; make test, make demo,
+# make bench, make install
 ifeq ($(origin CC),default)
 CC = gcc
 endif
@@ -29,7 +30,7 @@ ublk: $(objs)
 check: test
 test: ublk
 	./test.sh all
-test-unit test-vm test-kernels demo: ublk
+test-unit test-vm test-kernels demo bench bench-smp: ublk
 	./test.sh $(@:test-%=%)
 
 install: ublk
@@ -40,5 +41,5 @@ install: ublk
 clean:
 	rm -rf ublk *.o *.d .flags build
 
-.PHONY: all check test test-unit test-vm test-kernels demo install clean FORCE
+.PHONY: all check test test-unit test-vm test-kernels demo bench bench-smp install clean FORCE
 -include $(objs:.o=.d)

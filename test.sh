@@ -1,10 +1,12 @@
 #!/bin/bash
-# test.sh [all|unit|vm|kernels|demo]: the tests; what they need is fetched.
+# test.sh [all|unit|vm|kernels|demo|bench|bench-smp]: the tests; what they need is fetched.
 #   unit     the C code by itself, and tests/unit-*.sh
 #   vm       tests/cases/*.sh in virtual machines: KERNEL="6.16 7.0" names the
 #            kernels (else 6.12 and Debian's newest), CASES="smoke 20" the cases
 #   kernels  the cases on every kernel series from 6.1 on that Debian has
 #   demo     tests/demo.sh, on this machine if it has the ublk driver
+#   bench    what a disk costs, beside loop and brd, in a virtual machine whose
+#            clock counts instructions; bench-smp: in one with two processors
 #   all      unit and vm
 # The last line is "N passed, M failed, K skipped".
 set -euo pipefail
@@ -134,11 +136,48 @@ demo() {
 	[ "$failed" -eq 0 ]
 }
 
+# bench_vm LINES [NAME=VALUE...]: run tests/bench.sh, with its figures into that file
+bench_vm() {
+	local lines=$1
+	shift
+	vm_out() {
+		case $1 in
+		"bench: "*) printf '%s\n' "$1" >>"$lines" ;;
+		*"FAIL - "*) failed=$((failed + 1)) ;;
+		"guest: "* | "ok - "*) return ;;
+		esac
+		printf '%s\n' "$1" >&2
+	}
+	VM_ENV="$* ${VM_ENV:-}" CASE_TIMEOUT=${CASE_TIMEOUT:-1700} VM_TIMEOUT=${VM_TIMEOUT:-1800} vm_boot "$kernel" tests/bench.sh
+}
+
+# bench, bench-smp: tables on stdout; the first leaves its figures in build/bench.json
+bench() {
+	local kernel cpus
+	vm_need
+	kernel=$(vm_kernel "${KERNEL:-newest}")
+	bash tests/unit-null.sh "$WORK/ublk-null" >/dev/null
+	VM_FILES="$WORK/ublk-null:/bin/ublk-null ${VM_FILES:-}"
+	if [ "$mode" = bench ]; then
+		mkdir -p build
+		# one processor, and its clock goes on by a nanosecond for each instruction
+		VM_CPUS=1 VM_MEM=4G VM_ACCEL=tcg,thread=single VM_QEMU="-icount shift=0,sleep=off" bench_vm "$WORK/bench"
+		awk -v json=build/bench.json -f tests/bench.awk "$WORK/bench"
+		echo "as JSON: build/bench.json"
+	else
+		for cpus in 2 1; do
+			VM_CPUS=$cpus VM_MEM=4G bench_vm "$WORK/bench$cpus" BENCH=smp
+			awk -v smp=1 -v cpus=$cpus -f tests/bench.awk "$WORK/bench$cpus"
+		done
+	fi
+	[ "$failed" -eq 0 ]
+}
+
 mode=${1:-all}
 case $mode in
-all | unit | vm | kernels | demo) ;;
+all | unit | vm | kernels | demo | bench | bench-smp) ;;
 *)
-	echo "usage: test.sh [all|unit|vm|kernels|demo]" >&2
+	echo "usage: test.sh [all|unit|vm|kernels|demo|bench|bench-smp]" >&2
 	exit 2
 	;;
 esac
@@ -151,6 +190,7 @@ if [ "$mode" = kernels ]; then
 fi
 case $mode in
 demo) demo; exit ;;
+bench | bench-smp) bench; exit ;;
 all | unit) unit ;;
 esac
 # shellcheck disable=SC2086 # a list

@@ -1,0 +1,112 @@
+# The figures of bench.sh, lines "bench: ROW WORKLOAD FIGURE", as a table with
+# ratios and bars, and as JSON in the file that -v json= names. With -v smp=1
+# only the ratios to loop, of several rounds: the middle one and the range.
+BEGIN {
+	split("randread-4k-64 randwrite-4k-64 randread-4k-1 randwrite-4k-1 read-128k-16 write-128k-16", works)
+	group("RAM disks", "brd loop-tmpfs mem null kublk")
+	group("A file on ext4, through the page cache", "loop-ext4 file-ext4 file-ext4-zc")
+	group("A file on ext4, direct", "loop-ext4-direct file-ext4-direct file-ext4-direct-copy")
+	group("null_blk, direct", "loop-null_blk file-null_blk file-null_blk-copy")
+	label["brd"] = "brd"; label["loop-tmpfs"] = "loop on tmpfs"; label["mem"] = "ublk mem"
+	label["null"] = "README's null backend"; label["kublk"] = "kublk null"
+	label["loop-ext4"] = "loop"; label["file-ext4"] = "ublk file"; label["file-ext4-zc"] = "ublk file --zero-copy=on"
+	label["loop-ext4-direct"] = label["loop-null_blk"] = "loop --direct-io=on"
+	label["file-ext4-direct"] = label["file-null_blk"] = "ublk file --direct"
+	label["file-ext4-direct-copy"] = label["file-null_blk-copy"] = "the same, --zero-copy=off"
+	label["mem-q2"] = "ublk mem --queues=2"; label["mem-q2-affinity"] = "the same, --cpu-affinity"
+	ratio("mem null"); ratio("mem kublk"); ratio("mem loop-tmpfs"); ratio("mem brd")
+	ratio("file-ext4 loop-ext4"); ratio("file-ext4-direct loop-ext4-direct"); ratio("file-null_blk loop-null_blk")
+}
+function group(title, rows) { groups[++nr_groups] = title; members[nr_groups] = rows }
+function ratio(pair) { ratios[++nr_ratios] = pair }
+function bar(x,   s, i, n) {
+	n = int(x * 20 + 0.5)
+	for (i = 1; i <= n && i <= 44; i++) s = s (i == 20 ? "|" : "#")
+	for (; i <= 20; i++) s = s (i == 20 ? "|" : " ")
+	return s (n > 44 ? ">" : "")
+}
+function words(work,   a) { split(work, a, "-"); return sprintf("%s %s qd%s", a[1], a[2], a[3]) }
+
+$1 == "bench:" && $2 == "kernel" { kernel = $4; next }
+$1 == "bench:" {
+	if (!($2 in seen)) { seen[$2] = 1; order[++nr_rows] = $2 }
+	figure[$2, $3] = $4
+	round[$2, $3, ++rounds[$2, $3]] = $4
+}
+
+function table(   g, i, n, w, row, part, any, top, under) {
+	printf "Linux %s; thousand I/Os a second of a processor that takes a nanosecond an instruction\n\n", kernel
+	printf "%-30s", ""
+	for (i = 1; i in works; i++) { split(works[i], part, "-"); printf " %10s", part[1] }
+	printf "\n%-30s", ""
+	for (i = 1; i in works; i++) { split(works[i], part, "-"); printf " %10s", part[2] " qd" part[3] }
+	print ""
+	for (g = 1; g <= nr_groups; g++) {
+		n = split(members[g], row, " "); any = 0
+		for (i = 1; i <= n; i++) if (row[i] in seen) {
+			if (!any++) print groups[g]
+			printf "  %-28s", label[row[i]]
+			for (w = 1; w in works; w++) printf " %10.1f", figure[row[i], works[w]] / 1000
+			print ""
+		}
+	}
+	print ""
+	for (g = 1; g <= nr_ratios; g++) {
+		split(ratios[g], row, " ")
+		if (!(row[1] in seen) || !(row[2] in seen)) continue
+		printf "%s / %s%s\n", label[row[1]], label[row[2]], row[1] ~ /null_blk/ ? ", null_blk" : row[1] ~ /ext4/ ? ", ext4" : ""
+		for (w = 1; w in works; w++) {
+			top = figure[row[1], works[w]]
+			under = figure[row[2], works[w]]
+			if (under) printf "  %-18s %5.2f %s\n", words(works[w]), top / under, bar(top / under)
+		}
+	}
+	if ("mem-64M" in seen) {
+		w = "randread-4k-64"
+		printf "size: %s, 64 MiB %.1f; the first and the last 64 MiB of 1 TiB %.1f, %.1f\n", words(w),
+			figure["mem-64M", w] / 1000, figure["mem-1T", w] / 1000, figure["mem-1T-end", w] / 1000
+	}
+	if ("idle" in seen)
+		printf "an idle server in 60 s: %d ticks of CPU time, %d times woken up\n", figure["idle", "ticks"], figure["idle", "wakeups"]
+}
+
+# The ratios to loop-tmpfs of each round, sorted into r[1..]
+function sorted(row, work, r,   n, i, j, t) {
+	n = rounds[row, work]
+	for (i = 1; i <= n; i++) r[i] = round[row, work, i] / round["loop-tmpfs", work, i]
+	for (i = 2; i <= n; i++) for (j = i; j > 1 && r[j - 1] > r[j]; j--) { t = r[j]; r[j] = r[j - 1]; r[j - 1] = t }
+	return n
+}
+function table_smp(   i, w, n, r, works_smp) {
+	split("randread-4k-64 randwrite-4k-64 randread-4k-1 read-128k-16", works_smp)
+	printf "Linux %s, %s; I/Os a second of two fio jobs, relative to loop on tmpfs: the middle of %d rounds, and the range\n\n", kernel,
+		cpus == 1 ? "one processor" : cpus " processors", rounds["loop-tmpfs", works_smp[1]]
+	printf "%-26s", ""
+	for (w = 1; w in works_smp; w++) printf " %18s", words(works_smp[w])
+	print ""
+	for (i = 1; i <= nr_rows; i++) {
+		printf "%-26s", label[order[i]]
+		for (w = 1; w in works_smp; w++) {
+			n = sorted(order[i], works_smp[w], r)
+			printf " %18s", sprintf("%.2f (%.2f-%.2f)", r[int((n + 1) / 2)], r[1], r[n])
+		}
+		print ""
+	}
+}
+END {
+	if (!nr_rows) exit 1
+	if (smp) table_smp(); else table()
+	if (!json) exit
+	printf "{\"kernel\": \"%s\", \"figures\": [\n", kernel >json
+	for (i = 1; i <= nr_rows; i++) {
+		for (key in rounds) {
+			split(key, part, SUBSEP)
+			if (part[1] != order[i]) continue
+			printf "%s  {\"row\": \"%s\", \"workload\": \"%s\", \"values\": [", sep, part[1], part[2] >json
+			for (n = 1; n <= rounds[key]; n++) printf "%s%s", (n == 1 ? "" : ", "), round[part[1], part[2], n] >json
+			printf "]}" >json
+			sep = ",\n"
+		}
+	}
+	print "\n]}" >json
+}

@@ -1,0 +1,140 @@
+# What a disk costs: runs in the benchmark's virtual machine, whose clock counts
+# instructions, or with BENCH=smp in one that keeps real time. Prints lines
+# "bench: ROW WORKLOAD IOPS", of which tests/bench-table makes the tables.
+set -u
+SIZE=256M
+WORKLOADS=${BENCH_WORKLOADS:-randread-4k-64,randwrite-4k-64,randread-4k-1,randwrite-4k-1,read-128k-16,write-128k-16}
+ROWS=${BENCH_ROWS:-brd,loop-tmpfs,mem,null,loop-ext4,file-ext4,file-ext4-zc,loop-ext4-direct,file-ext4-direct,file-ext4-direct-copy,loop-null_blk,file-null_blk,file-null_blk-copy,mem-64M,mem-1T,mem-1T-end,idle}
+# kublk, the server of the kernel's own tests, if the caller has brought one
+[ ! -e /bin/kublk ] || ROWS=$ROWS,kublk
+
+die() { echo "FAIL - bench: $*" >&2; exit 1; }
+
+# fio_iops DEV WORKLOAD [OPTION...]: print its I/Os per second
+fio_iops() {
+	local dev=$1 work=$2 bytes=${BENCH_BYTES:-}
+	shift 2
+	set -- "${work%%-*}" "${work#*-}" "$@"
+	local rw=$1 bs=${2%-*} qd=${2#*-}
+	shift 2
+	# about half a second of the guest's time; with a queue of one it goes slower
+	[ "$bytes" ] || case $bs-$qd in 4k-1) bytes=80M ;; 4k-*) bytes=160M ;; *) bytes=640M ;; esac
+	fio --name=bench --filename="$dev" --direct=1 --ioengine=io_uring --rw="$rw" --bs="$bs" --iodepth="$qd" \
+		--size=$SIZE --io_size="$bytes" --norandommap --randrepeat=1 --group_reporting --output-format=json "$@" \
+		--output=/tmp/fio.json >/tmp/fio.out 2>&1 || die "fio: $(cat /tmp/fio.out)"
+	jq '.jobs[0] | .read.iops + .write.iops' /tmp/fio.json
+}
+# report ROW WORKLOAD ARGUMENTS OF fio_iops...
+report() {
+	local row=$1 work=$2 iops
+	shift 2
+	iops=$(fio_iops "$@") || exit
+	echo "bench: $row $work $iops"
+}
+fill() { dd if=/dev/zero of="$1" bs=1M count="${2:-256}" oflag=direct conv=notrunc,fsync 2>/dev/null || die "cannot fill $1"; }
+
+make_loop() { dev=$(losetup -f --show "$@") || die "losetup $*"; undo="losetup -d $dev"; }
+make_ublk() { dev=$(ublk "$@" -d -q) || die "ublk $*"; undo="ublk stop -q $dev"; }
+make_null() { dev=$(ublk-null $SIZE -d -q) || die "ublk null"; undo="ublk stop -q $dev"; }
+make_kublk() { kublk add -t null -q 1 -d 128 >/dev/null 2>&1; dev=/dev/ublkb0 undo="kublk del -n 0"; [ -b $dev ] || die "kublk"; }
+
+# make ROW: set dev to the row's disk, full of zeroes, and undo to the command that removes it
+make() {
+	undo=true
+	case $1 in
+	brd) dev=/dev/ram0 ;;
+	loop-tmpfs) make_loop /tmp/image ;;
+	mem | mem-64M) make_ublk mem $SIZE ;;
+	mem-1T*) make_ublk mem 1T ;;
+	mem-q2) make_ublk mem $SIZE --queues=2 ;;
+	mem-q2-affinity) make_ublk mem $SIZE --queues=2 --cpu-affinity ;;
+	null) make_null ;;
+	kublk) make_kublk ;;
+	loop-ext4) make_loop /mnt/image ;;
+	loop-ext4-direct) make_loop --direct-io=on /mnt/image ;;
+	file-tmpfs) make_ublk file /tmp/image ;;
+	file-ext4) make_ublk file /mnt/image ;;
+	file-ext4-zc) make_ublk file /mnt/image --zero-copy=on ;;
+	file-ext4-direct) make_ublk file /mnt/image --direct ;;
+	file-ext4-direct-copy) make_ublk file /mnt/image --direct --zero-copy=off ;;
+	loop-null_blk) make_loop --direct-io=on /dev/nullb0 ;;
+	file-null_blk) make_ublk file /dev/nullb0 --direct ;;
+	file-null_blk-copy) make_ublk file /dev/nullb0 --direct --zero-copy=off ;;
+	*) die "no row $1" ;;
+	esac
+	case $1 in
+	mem-1T-end) ;; # fio lays it out itself
+	*) fill "$dev" ;;
+	esac
+	sync
+}
+
+# Cost must not depend on the size: the same 64 MiB of a small and of a large disk
+row_size() {
+	local place=0
+	[ "$1" != mem-1T-end ] || place=1023G
+	make "$1"
+	[ $place = 0 ] || fio_iops "$dev" write-128k-16 --offset=$place --size=64M --io_size=64M >/dev/null
+	report "$1" randread-4k-64 "$dev" randread-4k-64 --offset=$place --size=64M
+	$undo
+}
+
+ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
+# A server that nobody asks anything must not run at all
+row_idle() {
+	local pid before
+	make mem
+	pid=$(ublk list --json | jq '.devices[0].pid')
+	sleep 1
+	before="$(ticks "$pid") $(grep -h ctxt_switches "/proc/$pid/status" | tr -dc '0-9\n' | tr '\n' ' ')"
+	sleep 60
+	set -- $before "$(ticks "$pid")" $(grep -h ctxt_switches "/proc/$pid/status" | tr -dc '0-9\n' | tr '\n' ' ')
+	echo "bench: idle ticks $(($4 - $1))"
+	echo "bench: idle wakeups $(($5 + $6 - $2 - $3))"
+	$undo
+}
+
+row() {
+	local work
+	case $1 in
+	mem-64M | mem-1T*) row_size "$1" ; return ;;
+	idle) row_idle ; return ;;
+	esac
+	make "$1"
+	for work in $(echo "$WORKLOADS" | tr , ' '); do
+		report "$1" "$work" "$dev" "$work"
+		sync
+	done
+	$undo
+}
+
+# The rows in turn, so that what else the machine does meets all of them alike
+smp() {
+	local round row work
+	for round in 1 2 3 4 5; do
+		for row in brd loop-tmpfs mem mem-q2 mem-q2-affinity; do
+			make $row
+			for work in randread-4k-64 randwrite-4k-64 randread-4k-1 read-128k-16; do
+				report $row $work "$dev" $work --numjobs=2 --time_based --runtime=1
+			done
+			$undo
+		done
+	done
+}
+
+modprobe -a ublk_drv loop ext4
+modprobe brd rd_nr=2 rd_size=$((400 << 10))
+echo "bench: kernel release $(uname -r)"
+# fio's buffer would get huge pages or not depending on where it happens to lie
+echo madvise >/sys/kernel/mm/transparent_hugepage/enabled
+echo 0 >/proc/sys/kernel/sched_autogroup_enabled
+# or the flusher would run in some rows and not in others
+echo 0 >/proc/sys/vm/dirty_writeback_centisecs
+truncate -s $SIZE /tmp/image && fill /dev/ram0
+dd if=/dev/zero of=/tmp/image bs=1M count=256 conv=notrunc 2>/dev/null
+if [ "${BENCH:-}" = smp ]; then smp; exit; fi
+modprobe null_blk nr_devices=1 gb=1 memory_backed=1 bs=512 || die "no null_blk"
+mkfs.ext4 -q /dev/ram1 && mount /dev/ram1 /mnt || die "no ext4"
+dd if=/dev/zero of=/mnt/image bs=1M count=256 2>/dev/null && sync || die "no image"
+for row in $(echo "$ROWS" | tr , ' '); do row "$row"; done
+umount /mnt
