@@ -109,13 +109,33 @@ int uring_init(struct uring *ring, unsigned entries, unsigned flags)
 		return ret;
 	ring->fd = ret;
 	ret = (p.features & need) == need ? ring_map(ring, &p) : -ENOSYS;
-	if (ret)
+	if (ret) {
 		uring_exit(ring);
-	return ret;
+		return ret;
+	}
+	ring->enter_fd = ring->fd;
+	ring->enter_flags = IORING_ENTER_GETEVENTS;
+	if (p.features & IORING_FEAT_NO_IOWAIT)	/* a server that waits for work is idle */
+		ring->enter_flags |= IORING_ENTER_NO_IOWAIT;
+	return 0;
+}
+
+void uring_register_ring(struct uring *ring)
+{
+	struct io_uring_rsrc_update up = { .offset = UINT32_MAX, .data = (uint64_t)ring->fd };
+
+	if (uring_register(ring, IORING_REGISTER_RING_FDS, &up, 1) != 1)
+		return;
+	ring->enter_fd = (int)up.offset;
+	ring->enter_flags |= IORING_ENTER_REGISTERED_RING;
 }
 
 void uring_exit(struct uring *ring)
 {
+	struct io_uring_rsrc_update up = { .offset = (uint32_t)ring->enter_fd };
+
+	if (ring->enter_flags & IORING_ENTER_REGISTERED_RING)
+		(void)uring_register(ring, IORING_UNREGISTER_RING_FDS, &up, 1);
 	if (ring->sqe_map)
 		munmap(ring->sqe_map, ring->sqe_len);
 	if (ring->ring_map)
@@ -125,47 +145,27 @@ void uring_exit(struct uring *ring)
 	*ring = (struct uring)URING_NONE;
 }
 
-struct io_uring_sqe *uring_get_sqe(struct uring *ring)
-{
-	/* pairs with the kernel's release of head when it has consumed SQEs */
-	unsigned head = __atomic_load_n(ring->sq_khead, __ATOMIC_ACQUIRE);
-	struct io_uring_sqe *sqe;
-
-	if (ring->sq_tail - head > ring->sq_mask)
-		return NULL;
-	sqe = &ring->sqes[(size_t)(ring->sq_tail++ & ring->sq_mask) << ring->sqe_shift];
-	memset(sqe, 0, sizeof(*sqe));
-	return sqe;
-}
-
 int uring_enter(struct uring *ring, unsigned wait_nr, int timeout_ms)
 {
-	struct enter_timespec ts = {
-		.tv_sec = timeout_ms / 1000,
-		.tv_nsec = timeout_ms % 1000 * 1000000LL,
-	};
-	struct enter_arg arg = {
-		.sigmask_sz = _NSIG / 8,
-		.ts = timeout_ms < 0 ? 0 : (uintptr_t)&ts,
-	};
+	/* GETEVENTS even when not waiting: it runs what DEFER_TASKRUN held back */
+	unsigned flags = ring->enter_flags;
+	struct enter_timespec ts;
+	struct enter_arg arg;
+	size_t arg_len = 0;
 	unsigned nr;
 
+	if (timeout_ms >= 0) {
+		ts = (struct enter_timespec){
+			.tv_sec = timeout_ms / 1000,
+			.tv_nsec = timeout_ms % 1000 * 1000000LL,
+		};
+		arg = (struct enter_arg){ .sigmask_sz = _NSIG / 8, .ts = (uintptr_t)&ts };
+		arg_len = sizeof(arg);
+		flags |= IORING_ENTER_EXT_ARG;
+	}
 	nr = ring->sq_tail - __atomic_load_n(ring->sq_khead, __ATOMIC_ACQUIRE);
 	/* pairs with the kernel's acquire of tail: the SQEs are filled before */
 	__atomic_store_n(ring->sq_ktail, ring->sq_tail, __ATOMIC_RELEASE);
-	/* GETEVENTS even when not waiting: it runs what DEFER_TASKRUN held back */
-	return sys_result(syscall(__NR_io_uring_enter, ring->fd, nr, wait_nr,
-				  IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
-				  &arg, sizeof(arg)));
-}
-
-bool uring_next_cqe(struct uring *ring, struct io_uring_cqe *cqe)
-{
-	/* pairs with the kernel's release of tail: the CQE is written before */
-	if (ring->cq_head == __atomic_load_n(ring->cq_ktail, __ATOMIC_ACQUIRE))
-		return false;
-	*cqe = ring->cqes[ring->cq_head++ & ring->cq_mask];
-	/* pairs with the kernel's acquire of head: the slot may be used again */
-	__atomic_store_n(ring->cq_khead, ring->cq_head, __ATOMIC_RELEASE);
-	return true;
+	return sys_result(syscall(__NR_io_uring_enter, ring->enter_fd, nr, wait_nr, flags,
+				  arg_len ? &arg : NULL, arg_len));
 }

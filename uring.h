@@ -81,17 +81,29 @@ enum {
 
 	IORING_FEAT_SINGLE_MMAP = 1 << 0,
 	IORING_FEAT_EXT_ARG = 1 << 8,
+	IORING_FEAT_NO_IOWAIT = 1 << 17,
 
 	IORING_ENTER_GETEVENTS = 1 << 0,
 	IORING_ENTER_EXT_ARG = 1 << 3,
+	IORING_ENTER_REGISTERED_RING = 1 << 4,	/* 5.18 */
+	IORING_ENTER_NO_IOWAIT = 1 << 7,	/* 6.15 */
 
 	IORING_REGISTER_FILES = 2,
 	IORING_UNREGISTER_FILES = 3,
 	IORING_REGISTER_BUFFERS2 = 15,
+	IORING_REGISTER_RING_FDS = 20,
+	IORING_UNREGISTER_RING_FDS = 21,
 	IORING_RSRC_REGISTER_SPARSE = 1 << 0,
 
 	IOSQE_FIXED_FILE = 1 << 0,
+	IOSQE_IO_LINK = 1 << 2,
 	IOSQE_ASYNC = 1 << 4,
+	IOSQE_CQE_SKIP_SUCCESS = 1 << 6,	/* 5.17 */
+};
+
+struct io_uring_rsrc_update {
+	uint32_t offset, resv;
+	uint64_t data;
 };
 
 struct io_uring_rsrc_register {
@@ -117,6 +129,8 @@ enum {
 
 struct uring {
 	int fd;				/* -1: no ring */
+	int enter_fd;			/* the same, or its number among its thread's registered rings */
+	unsigned enter_flags;		/* IORING_ENTER_*, of every call */
 
 	/* submission: [*sq_khead, sq_tail) is filled, the kernel moves khead */
 	struct io_uring_sqe *sqes;
@@ -159,7 +173,18 @@ void uring_exit(struct uring *ring);
  * uring_enter(). Returns NULL when all are taken: a caller that sized the ring
  * for what it can have in hand may assert that this does not happen.
  */
-struct io_uring_sqe *uring_get_sqe(struct uring *ring);
+static inline struct io_uring_sqe *uring_get_sqe(struct uring *ring)
+{
+	/* pairs with the kernel's release of head when it has consumed SQEs */
+	unsigned head = __atomic_load_n(ring->sq_khead, __ATOMIC_ACQUIRE);
+	struct io_uring_sqe *sqe;
+
+	if (ring->sq_tail - head > ring->sq_mask)
+		return NULL;
+	sqe = &ring->sqes[(size_t)(ring->sq_tail++ & ring->sq_mask) << ring->sqe_shift];
+	memset(sqe, 0, sizeof(*sqe));
+	return sqe;
+}
 
 /*
  * Hand the filled SQEs to the kernel and, with wait_nr > 0, sleep until that
@@ -169,8 +194,30 @@ struct io_uring_sqe *uring_get_sqe(struct uring *ring);
  */
 int uring_enter(struct uring *ring, unsigned wait_nr, int timeout_ms);
 
+/*
+ * Register the ring with the calling thread, so that entering it does not look
+ * up its file each time. From then on only this thread may enter it. Before
+ * 5.18 nothing happens. Kernel: io_ringfd_register().
+ */
+void uring_register_ring(struct uring *ring);
+
+/* CQEs that wait to be taken. */
+static inline unsigned uring_cqes(const struct uring *ring)
+{
+	/* pairs with the kernel's release of tail: the CQEs are written before */
+	return __atomic_load_n(ring->cq_ktail, __ATOMIC_ACQUIRE) - ring->cq_head;
+}
+
 /* Take one CQE, copied before its slot is given back. False: there is none. */
-bool uring_next_cqe(struct uring *ring, struct io_uring_cqe *cqe);
+static inline bool uring_next_cqe(struct uring *ring, struct io_uring_cqe *cqe)
+{
+	if (!uring_cqes(ring))
+		return false;
+	*cqe = ring->cqes[ring->cq_head++ & ring->cq_mask];
+	/* pairs with the kernel's acquire of head: the slot may be used again */
+	__atomic_store_n(ring->cq_khead, ring->cq_head, __ATOMIC_RELEASE);
+	return true;
+}
 
 /* io_uring_register() on this ring. Returns 0 or more, or -errno. */
 int uring_register(struct uring *ring, unsigned opcode, const void *arg, unsigned nr);
