@@ -53,7 +53,8 @@ enum { ZERO_COPY_AUTO, ZERO_COPY_ON, ZERO_COPY_OFF };
  * dev->data_path from the first request on.
  */
 enum data_path {
-	DATA_COPY,	/* through io->buf, a buffer that each tag has for itself */
+	DATA_COPY,	/* through io->buf, a buffer that each tag has for itself; a READ
+			   may be answered with io->buf set to other memory, as below */
 	DATA_DIRECT,	/* the kernel copies from and to memory that queue() names */
 	DATA_ZERO_COPY,	/* the client's own pages: registered buffer number io->tag of the ring */
 };
@@ -90,11 +91,19 @@ struct io {
 	uint8_t state;			/* the loop's own */
 	int32_t res;			/* the loop's own */
 	uint32_t done;			/* the backend's own: bytes finished */
+	uint64_t mark;			/* the backend's own, kept from one request of the tag to the next */
 	void *buf;			/* DATA_COPY: the data; DATA_DIRECT: set by queue() */
 };
 
 /* From queue() and complete(): not done, an SQE of this request is under way. */
 #define IO_QUEUED (-0x7fffffff)
+
+/*
+ * The same, and if that SQE succeeds the request is done: a READ or WRITE of
+ * all io->len bytes. The loop commits it then without asking again; only if
+ * the SQE fails, or falls short, is complete() told.
+ */
+#define IO_QUEUED_LAST (-0x7ffffffe)
 
 struct backend {
 	const char *name;

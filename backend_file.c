@@ -2,8 +2,9 @@
 /*
  * file: a disk from a regular file or a block device.
  *
- * Every operation is an io_uring operation on the queue's ring, so a slow disk
- * holds up nobody but the request that waits for it. What is promised:
+ * What the page cache has, or takes, is answered at once, as enum how says;
+ * everything else is an io_uring operation on the queue's ring, so that a slow
+ * disk holds up nobody but the request that waits for it. What is promised:
  *
  *	A READ or WRITE is whole or an error. Short results are continued;
  *	a READ past the end of a file that somebody truncated is an error.
@@ -22,20 +23,51 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
+#include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef FALLOC_FL_ZERO_RANGE
 #define FALLOC_FL_ZERO_RANGE	0x10	/* linux/falloc.h: not every libc has it */
 #endif
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT	8		/* linux/fs.h */
+#endif
+
+/* linux/magic.h; neither has NOWAIT, and io_uring would use a worker thread */
+#define TMPFS_MAGIC	0x01021994
+#define RAMFS_MAGIC	0x858458f6
+
+#define NR_CACHESTAT	451		/* Linux 6.5; the same on every architecture */
+#define MAP_MAX_SIZE	(16ULL << 30)	/* larger ones are read with preadv2() */
+#define SLOW_MS		8		/* two ticks of the coarse clock at 250 Hz */
+#define SLOW_FOR_MS	1000
 
 /* What FALLOCATE may take long for is bounded; block layer and filesystems split. */
 #define MAX_PUNCH	(128U << 20)
 
+/*
+ * How a READ or WRITE through the page cache is tried first. What the cache
+ * has, or takes, is a memory copy, and a ring and its worker threads cost more
+ * than that; what must wait for a disk is the ring's.
+ */
+enum how {
+	HOW_RING,	/* an io_uring operation at once */
+	HOW_NOWAIT,	/* preadv2() or pwritev2() here, which fails rather than waits */
+	HOW_INLINE,	/* pread() or pwrite() here: the file is in memory, or cannot say that it would wait */
+};
+
 struct file {
 	uint64_t base;		/* --offset: where the device begins in the file */
+	int read_how, write_how;	/* any queue's thread */
+	uint64_t page;		/* bytes */
+	char *map;		/* the device's bytes in the page cache, for file_map(), or NULL */
+	int64_t slow_until;	/* ms; HOW_INLINE for writes is off until then; any queue's thread */
 	uint32_t punch_align;	/* fallocate on a block device wants whole blocks of it */
 	bool is_bdev;
 	const char *created;	/* by us, to be unlinked if nothing comes of it */
@@ -53,6 +85,13 @@ static int file_sync_err(struct file *f, int res)
 		__atomic_compare_exchange_n(&f->sync_err, &none, res, false,
 					    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 	return __atomic_load_n(&f->sync_err, __ATOMIC_RELAXED);
+}
+
+/* Must this request be on stable storage when it is answered? */
+static bool io_is_sync(const struct io *io)
+{
+	return io->op == UBLK_IO_OP_FLUSH ||
+	       (io->op == UBLK_IO_OP_WRITE && io->flags & UBLK_IO_F_FUA);
 }
 
 /* READ or WRITE what is left of the request. async: the last try said EAGAIN. */
@@ -77,7 +116,8 @@ static int file_rw(struct queue *q, struct io *io, bool async)
 		sqe->rw_flags = IORING_RWF_DSYNC;
 	if (async)
 		sqe->flags |= IOSQE_ASYNC;
-	return IO_QUEUED;
+	/* an error of a write that must be safe is to be kept: see file_sync_err() */
+	return io->done || io_is_sync(io) ? IO_QUEUED : IO_QUEUED_LAST;
 }
 
 static int file_flush(struct queue *q, struct io *io)
@@ -117,6 +157,117 @@ static int file_punch(struct queue *q, struct io *io)
 	return IO_QUEUED;
 }
 
+static int64_t coarse_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
+}
+
+static enum how file_how(const struct file *f, const struct io *io)
+{
+	if (io->op == UBLK_IO_OP_READ)
+		return __atomic_load_n(&f->read_how, __ATOMIC_RELAXED);
+	return io_is_sync(io) ? HOW_RING : __atomic_load_n(&f->write_how, __ATOMIC_RELAXED);
+}
+
+/* preadv2() or pwritev2(), which not every libc has. Returns bytes or -errno. */
+static int rw_nowait(const struct dev *dev, const struct io *io, off_t off)
+{
+	const struct iovec iov = { .iov_base = io->buf, .iov_len = io->len };
+	const long nr = io->op == UBLK_IO_OP_READ ? SYS_preadv2 : SYS_pwritev2;
+	/* low and high half of the offset; where a long has 64 bits the second is not looked at */
+	long ret = syscall(nr, dev->fd, &iov, 1, (long)off, (long)(off >> 16 >> 16), RWF_NOWAIT);
+
+	return ret < 0 ? -errno : (int)ret;
+}
+
+/*
+ * pread() or pwrite(). A write may be made to wait until pages have been
+ * written to disk, and all other requests with it, so once one has taken long
+ * they go to the ring's workers for a while.
+ */
+static int rw_inline(const struct dev *dev, struct file *f, const struct io *io, off_t off)
+{
+	int64_t start, end;
+	ssize_t ret;
+
+	if (io->op == UBLK_IO_OP_READ) {
+		ret = pread(dev->fd, io->buf, io->len, off);
+		return ret < 0 ? -errno : (int)ret;
+	}
+	start = coarse_ms();
+	if (start < __atomic_load_n(&f->slow_until, __ATOMIC_RELAXED))
+		return -EAGAIN;
+	ret = pwrite(dev->fd, io->buf, io->len, off);
+	if (ret < 0)
+		return -errno;
+	end = coarse_ms();
+	if (end - start >= SLOW_MS)
+		__atomic_store_n(&f->slow_until, end + SLOW_FOR_MS, __ATOMIC_RELAXED);
+	return (int)ret;
+}
+
+/*
+ * Is all of this READ in the page cache, as far as one can know? Then the
+ * kernel can copy it from there, and need not wait.
+ */
+static bool map_has(const struct dev *dev, const struct file *f, const struct io *io)
+{
+	const uint64_t first = f->base + io->off, end = first + io->len;
+	struct { uint64_t off, len; } range = { first, io->len };
+	struct { uint64_t cache, dirty, writeback, evicted, recently_evicted; } stat;
+
+	return syscall(NR_CACHESTAT, dev->fd, &range, &stat, 0) == 0 &&
+	       stat.cache == (end - 1) / f->page - first / f->page + 1;
+}
+
+/*
+ * Have the kernel copy a READ from the mapping, if it need not wait for a disk.
+ * Where the copy fails because a page in the cache has never been read, drivers
+ * of 6.12 and its like send the request once more instead of failing it: the
+ * ring then finds out what is wrong.
+ */
+static bool file_map_read(const struct dev *dev, const struct file *f, struct io *io)
+{
+	const uint64_t mark = io->off + 1;	/* never 0 */
+	const bool again = io->mark == mark;
+
+	io->mark = 0;
+	if (!f->map || again || !map_has(dev, f, io))
+		return false;
+	io->mark = mark;
+	io->buf = f->map + io->off;
+	return true;
+}
+
+/* The first try at a READ or WRITE. Returns as an SQE's res; -EAGAIN: it is for the ring. */
+static int file_try(const struct dev *dev, struct file *f, struct io *io)
+{
+	const off_t off = (off_t)(f->base + io->off);
+	int ret;
+
+	switch (file_how(f, io)) {
+	case HOW_RING:
+		break;
+	case HOW_NOWAIT:
+		if (io->op == UBLK_IO_OP_READ && file_map_read(dev, f, io))
+			return (int)io->len;
+		ret = rw_nowait(dev, io, off);
+		if (ret != -EOPNOTSUPP)
+			return ret;
+		/* reads can, writes cannot: ext4 and its like, whose writes rarely wait */
+		__atomic_store_n(&f->write_how, HOW_INLINE, __ATOMIC_RELAXED);
+		break;
+	case HOW_INLINE:
+		if (io->op == UBLK_IO_OP_READ && file_map_read(dev, f, io))
+			return (int)io->len;
+		return rw_inline(dev, f, io, off);
+	}
+	return -EAGAIN;
+}
+
 static int file_start(struct queue *q, struct io *io, bool again)
 {
 	switch (io->op) {
@@ -131,23 +282,6 @@ static int file_start(struct queue *q, struct io *io, bool again)
 	default:
 		return -EOPNOTSUPP;
 	}
-}
-
-/* Must this request be on stable storage when it is answered? */
-static bool io_is_sync(const struct io *io)
-{
-	return io->op == UBLK_IO_OP_FLUSH ||
-	       (io->op == UBLK_IO_OP_WRITE && io->flags & UBLK_IO_F_FUA);
-}
-
-static int file_queue(struct queue *q, struct io *io)
-{
-	struct file *f = queue_dev(q)->priv;
-
-	if (io_is_sync(io) && file_sync_err(f, 0))
-		return file_sync_err(f, 0);
-	io->done = 0;
-	return file_start(q, io, false);
 }
 
 static int file_end_of_file(struct file *f)
@@ -173,6 +307,22 @@ static int file_complete(struct queue *q, struct io *io, int res)
 		return io->op == UBLK_IO_OP_READ ? file_end_of_file(f) : -EIO;
 	io->done += (uint32_t)res;
 	return io->done < io->len ? file_rw(q, io, false) : (int)io->len;
+}
+
+static int file_queue(struct queue *q, struct io *io)
+{
+	struct file *f = queue_dev(q)->priv;
+	int ret;
+
+	if (io_is_sync(io) && file_sync_err(f, 0))
+		return file_sync_err(f, 0);
+	io->done = 0;
+	if (io->op == UBLK_IO_OP_READ || io->op == UBLK_IO_OP_WRITE) {
+		ret = file_try(queue_dev(q), f, io);
+		if (ret != -EAGAIN)
+			return file_complete(q, io, ret);
+	}
+	return file_start(q, io, false);
 }
 
 /* ---- opening ---- */
@@ -358,7 +508,7 @@ static uint32_t dio_probe(int fd, uint64_t base)
  * user, or an image made for 512-byte blocks, expects. A device of larger
  * blocks has never had others, so there the blocks follow.
  */
-static void file_direct(struct dev *dev, const struct options *o, const struct stat *st, struct file *f)
+static bool file_direct(struct dev *dev, const struct options *o, const struct stat *st, struct file *f)
 {
 	const int flags = fcntl(dev->fd, F_GETFL);
 	const char *why = NULL;
@@ -366,7 +516,7 @@ static void file_direct(struct dev *dev, const struct options *o, const struct s
 
 	if (fcntl(dev->fd, F_SETFL, flags | O_DIRECT)) {
 		backend_notice("%s does not take direct I/O: buffered", o->path);
-		return;
+		return false;
 	}
 	dio_align(dev->fd, &mem, &off);
 	if (!off && f->is_bdev)
@@ -382,19 +532,66 @@ static void file_direct(struct dev *dev, const struct options *o, const struct s
 	if (why) {
 		backend_notice("%s %s: buffered", o->path, why);
 		(void)fcntl(dev->fd, F_SETFL, flags);
-		return;
+		return false;
 	}
 	if (off > dev->block_size)
 		dev->block_size = off;
 	if (dev->physical_block_size < off)
 		dev->physical_block_size = off;
 	dev->dma_align = mem > 4 ? mem : 4;
+	return true;
+}
+
+/*
+ * Map the device's bytes, for the kernel to copy READs from: this program never
+ * looks at them itself, so a page that cannot be had is an error of the copy
+ * and not a SIGBUS. Page tables take a 512th of what is mapped, hence the limit.
+ */
+static void file_map(const struct dev *dev, struct file *f)
+{
+	const uint64_t skip = f->base % f->page;
+	char *p;
+
+	if (dev->size > MAP_MAX_SIZE)
+		return;
+	p = mmap(NULL, dev->size + skip, PROT_READ, MAP_SHARED, dev->fd, (off_t)(f->base - skip));
+	if (p == MAP_FAILED)
+		return;
+	(void)madvise(p, dev->size + skip, MADV_DONTDUMP);
+	f->map = p + skip;
+}
+
+/*
+ * The ways of the data, as measured (make bench): zero copy for direct I/O;
+ * through the page cache a copy costs less than registering the client's
+ * pages, and lets this thread ask the cache itself.
+ */
+static void file_choose(struct dev *dev, const struct options *o, struct file *f, bool direct)
+{
+	const bool auto_on = direct || o->zero_copy == ZERO_COPY_ON;
+	struct io one = { .op = UBLK_IO_OP_READ, .len = dev->block_size };
+	char block[4096];
+	struct statfs fs;
+
+	dev->data_path = auto_on && o->zero_copy != ZERO_COPY_OFF ? DATA_ZERO_COPY : DATA_COPY;
+	if (auto_on)
+		return;
+	one.buf = block;
+	if (rw_nowait(dev, &one, (off_t)f->base) != -EOPNOTSUPP)
+		f->read_how = f->write_how = HOW_NOWAIT;
+	else if (fstatfs(dev->fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC))
+		f->read_how = f->write_how = HOW_INLINE;
+	if (f->read_how != HOW_RING)
+		file_map(dev, f);
 }
 
 static void file_close(struct dev *dev)
 {
 	const struct file *f = dev->priv;
+	const uint64_t skip = f->base % f->page;
 
+	if (f->map)
+		munmap(f->map - skip, dev->size + skip);
 	if (f->created && !dev->came_up)
 		unlink(f->created);
 	if (dev->fd >= 0)
@@ -407,12 +604,14 @@ static void file_close(struct dev *dev)
 static int file_open(struct dev *dev, const struct options *o, const char **why)
 {
 	struct file *f = calloc(1, sizeof(*f));
+	bool direct = false;
 	struct stat st;
 	int ret;
 
 	if (!f)
 		return -ENOMEM;
 	f->base = o->offset;
+	f->page = (uint64_t)sysconf(_SC_PAGESIZE);
 	dev->priv = f;
 	dev->read_only = o->read_only;
 	dev->block_size = o->block_size ? (uint32_t)o->block_size : 512;
@@ -420,7 +619,6 @@ static int file_open(struct dev *dev, const struct options *o, const char **why)
 	dev->max_io = (uint32_t)o->max_io;
 	dev->volatile_cache = true;
 	dev->fua = true;
-	dev->data_path = o->zero_copy == ZERO_COPY_OFF ? DATA_COPY : DATA_ZERO_COPY;
 
 	dev->fd = file_open_path(dev, o, f, why);
 	ret = dev->fd < 0 ? dev->fd : 0;
@@ -429,10 +627,12 @@ static int file_open(struct dev *dev, const struct options *o, const char **why)
 	/* not on a block device: udev takes locks there, and O_EXCL is the claim */
 	if (!ret && !f->is_bdev)
 		ret = file_lock(dev->fd, &st, dev->read_only, why);
-	if (!ret && o->direct)
-		file_direct(dev, o, &st, f);
+	if (!ret)
+		direct = o->direct && file_direct(dev, o, &st, f);
 	if (!ret)
 		ret = file_measure(dev, o, why);
+	if (!ret)
+		file_choose(dev, o, f, direct);
 	if (!ret)
 		file_probe_punch(dev, &st, f);
 	if (ret)

@@ -36,7 +36,11 @@
  *
  * COMMIT_AND_FETCH gives the result of one request and asks for the next in
  * one command, so a tag has one SQE or one request, never both. io_commit() is
- * the only place that sends it.
+ * the only place that sends it. Two short cuts save a round through the kernel
+ * by sending the commit along with what it waits for:
+ *
+ *	 IO_PAIRED	behind a GET_DATA that the driver answers on the spot
+ *	 IO_CHAINED	linked to the backend's operation, to follow if it succeeds
  *
  * THREADS
  *
@@ -612,17 +616,18 @@ static int ctrl_wait_gone(struct ctrl *c, uint32_t id, uint64_t cookie, int time
 
 /* ---- queues, tags and the loop ---- */
 
-enum io_state { IO_FETCHED, IO_GET_DATA, IO_SERVED, IO_GONE };
+enum io_state { IO_FETCHED, IO_GET_DATA, IO_SERVED, IO_PAIRED, IO_CHAINED, IO_GONE };
 
 /* What a CQE on a queue's ring belongs to: the low byte of user_data. */
-enum kind { KIND_IO, KIND_BACKEND, KIND_CTRL, KIND_SIGNAL, KIND_PROBE, KIND_HOLD };
+enum kind { KIND_IO, KIND_GET_DATA, KIND_BACKEND, KIND_CTRL, KIND_SIGNAL, KIND_PROBE, KIND_HOLD };
 
 static uint64_t user_data_pack(enum kind kind, unsigned tag)
 {
 	return (uint64_t)tag << 8 | kind;
 }
 
-#define QUEUE_SPARE_SQES	8	/* besides one a tag: the polls of thread 0 */
+#define FEW			4	/* CQEs in a turn up to which a chain costs less: make bench */
+#define QUEUE_SPARE_SQES	8	/* besides two a tag: the polls of thread 0 */
 enum { CHAR_FILE, BACKING_FILE };	/* registered files: /dev/ublkcN, dev->fd */
 
 struct server;
@@ -637,6 +642,12 @@ struct queue {
 	const struct backend *be;
 	uint32_t cmd_fetch, cmd_commit, cmd_get_data;	/* encoded */
 	unsigned live;				/* tags that are not IO_GONE */
+	unsigned expected;			/* CQEs that the next turn brings besides news: IO_PAIRED */
+	bool can_pair;				/* GET_DATA is answered on the spot */
+	bool few;				/* this turn has little to do */
+	bool chained;				/* there are chains among the SQEs not yet handed over */
+	uintptr_t page;				/* bytes */
+	struct io_uring_sqe *last_sqe;		/* that io_sqe() gave out */
 	uint64_t served;			/* requests committed; other threads read it */
 
 	uint16_t q_id, depth;
@@ -702,7 +713,7 @@ static uint64_t queues_served(struct queue *q0)
 	return sum;
 }
 
-static struct io_uring_sqe *queue_sqe(struct queue *q)
+static inline struct io_uring_sqe *queue_sqe(struct queue *q)
 {
 	struct io_uring_sqe *sqe = uring_get_sqe(&q->ring);
 
@@ -712,7 +723,7 @@ static struct io_uring_sqe *queue_sqe(struct queue *q)
 }
 
 /* The one place where a data command is made. */
-static void io_command(struct queue *q, struct io *io, uint32_t cmd_op, int result)
+static inline void io_command(struct queue *q, struct io *io, enum kind kind, uint32_t cmd_op, int result)
 {
 	struct io_uring_sqe *sqe = queue_sqe(q);
 	const struct ublksrv_io_cmd cmd = {
@@ -728,7 +739,7 @@ static void io_command(struct queue *q, struct io *io, uint32_t cmd_op, int resu
 	sqe->cmd_op = cmd_op;
 	if (q->dev->data_path == DATA_ZERO_COPY)
 		sqe->addr = io->tag;	/* struct ublk_auto_buf_reg: the buffer to register as */
-	sqe->user_data = user_data_pack(KIND_IO, io->tag);
+	sqe->user_data = user_data_pack(kind, io->tag);
 	memcpy(sqe->cmd, &cmd, sizeof(cmd));
 }
 
@@ -748,11 +759,11 @@ static void io_commit(struct queue *q, struct io *io, int res)
 		res = -EIO;
 	io->state = IO_FETCHED;
 	__atomic_store_n(&q->served, q->served + 1, __ATOMIC_RELAXED);
-	io_command(q, io, q->cmd_commit, res);
+	io_command(q, io, KIND_IO, q->cmd_commit, res);
 }
 
 /* May the backend see this request? 0 or -errno. Without overflow for any iod. */
-static int io_check(const struct dev *dev, const struct io *io)
+static inline int io_check(const struct dev *dev, const struct io *io)
 {
 	uint32_t longest;
 
@@ -800,7 +811,7 @@ static void *io_default_buf(const struct queue *q, const struct io *io)
  * Read the descriptor, once, into the tag's slot. A sector number or count
  * whose bytes do not fit becomes one that io_check() refuses.
  */
-static void io_read_iod(const struct queue *q, struct io *io)
+static inline void io_read_iod(const struct queue *q, struct io *io)
 {
 	const struct ublksrv_io_desc iod = q->iods[io->tag];
 
@@ -823,10 +834,49 @@ static int io_start(struct queue *q, struct io *io)
 	return ret ? ret : q->be->queue(q, io);
 }
 
+/*
+ * Have the kernel commit by itself when the SQE that the backend has prepared
+ * has succeeded. If it fails or falls short its own CQE says so, and the
+ * commit is dropped without one: IOSQE_CQE_SKIP_SUCCESS works on the chain.
+ */
+static void io_chain(struct queue *q, struct io *io)
+{
+	q->last_sqe->flags |= IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
+	io_commit(q, io, (int)io->len);
+	io->state = IO_CHAINED;
+	q->chained = true;
+}
+
+/*
+ * What a backend has returned. A chain saves a round, but costs more than a
+ * commit among many does. Not with DATA_COPY: before 6.16 the driver wants no
+ * commit from a worker thread, where a chain may end up.
+ */
 static void io_finish(struct queue *q, struct io *io, int res)
 {
-	if (res != IO_QUEUED)
+	if (res == IO_QUEUED)
+		return;
+	if (res != IO_QUEUED_LAST)
 		io_commit(q, io, res);
+	else if (q->few && q->dev->data_path == DATA_ZERO_COPY)
+		io_chain(q, io);
+}
+
+static void io_complete(struct queue *q, struct io *io, int res)
+{
+	io->state = IO_SERVED;
+	io_finish(q, io, q->be->complete(q, io, res));
+}
+
+/*
+ * A copy falls short where memory for a page cannot be had. So a request in
+ * one page is copied as a whole or not at all, and there is nothing to look for.
+ */
+static bool io_in_one_page(const struct queue *q, const struct io *io)
+{
+	const uintptr_t first = (uintptr_t)io->buf, last = first + io->len - 1;
+
+	return (first ^ last) < q->page;
 }
 
 /*
@@ -837,12 +887,20 @@ static void io_finish(struct queue *q, struct io *io, int res)
  */
 static void io_get_data(struct queue *q, struct io *io)
 {
+	const bool direct = q->dev->data_path == DATA_DIRECT;
+
 	io_read_iod(q, io);
-	io->res = q->dev->data_path == DATA_DIRECT ? io_start(q, io) : io_check(q->dev, io);
+	io->res = direct ? io_start(q, io) : io_check(q->dev, io);
 	if (io->res < 0)
 		io->buf = io_default_buf(q, io);
 	io->state = IO_GET_DATA;
-	io_command(q, io, q->cmd_get_data, -1);
+	io_command(q, io, KIND_GET_DATA, q->cmd_get_data, -1);
+	if (direct && io->res >= 0 && q->can_pair && io_in_one_page(q, io)) {
+		io->state = IO_SERVED;
+		io_commit(q, io, io->res);
+		io->state = IO_PAIRED;
+		q->expected++;
+	}
 }
 
 /*
@@ -868,10 +926,6 @@ static void io_event(struct queue *q, struct io *io, int res)
 {
 	switch (res) {
 	case UBLK_IO_RES_OK:
-		if (io->state == IO_GET_DATA) {
-			io_got_data(q, io);
-			return;
-		}
 		io->state = IO_SERVED;
 		io_read_iod(q, io);
 		io_finish(q, io, io_start(q, io));
@@ -883,8 +937,31 @@ static void io_event(struct queue *q, struct io *io, int res)
 		io->state = IO_GONE;
 		q->live--;
 		return;
-	default:
-		queue_die(q, "tag %u in state %u: unexpected result %d", io->tag, io->state, res);
+	case -EBUSY:
+		/* the GET_DATA before this commit goes on: its own CQE will come */
+		if (io->state == IO_PAIRED) {
+			io->state = IO_GET_DATA;
+			return;
+		}
+	}
+	queue_die(q, "tag %u in state %u: unexpected result %d", io->tag, io->state, res);
+}
+
+/*
+ * A GET_DATA command has ended: with the data or, if there was no memory for
+ * it, once more with NEED_GET_DATA, or with an abort.
+ */
+static void io_get_data_event(struct queue *q, struct io *io, int res)
+{
+	if (res != UBLK_IO_RES_OK) {
+		io_event(q, io, res);
+	} else if (io->state == IO_PAIRED) {
+		io->state = IO_FETCHED;
+	} else {
+		/* a driver before 6.15 or so answers later, and refuses the commit meanwhile */
+		if (q->dev->data_path == DATA_DIRECT && io->res >= 0 && io_in_one_page(q, io))
+			q->can_pair = false;
+		io_got_data(q, io);
 	}
 }
 
@@ -892,6 +969,7 @@ struct io_uring_sqe *io_sqe(struct queue *q, const struct io *io)
 {
 	struct io_uring_sqe *sqe = queue_sqe(q);
 
+	q->last_sqe = sqe;
 	sqe->flags = IOSQE_FIXED_FILE;
 	sqe->fd = BACKING_FILE;
 	sqe->user_data = user_data_pack(KIND_BACKEND, io->tag);
@@ -946,8 +1024,11 @@ static void queue_dispatch(struct queue *q, const struct io_uring_cqe *cqe)
 	case KIND_IO:
 		io_event(q, io, cqe->res);
 		return;
+	case KIND_GET_DATA:
+		io_get_data_event(q, io, cqe->res);
+		return;
 	case KIND_BACKEND:
-		io_finish(q, io, q->be->complete(q, io, cqe->res));
+		io_complete(q, io, cqe->res);
 		return;
 	case KIND_CTRL:
 		q->watch_ctrl = false;	/* ctrl_wait() looks itself */
@@ -971,8 +1052,14 @@ static void queue_dispatch(struct queue *q, const struct io_uring_cqe *cqe)
 static int queue_turn(struct queue *q, int timeout_ms)
 {
 	struct io_uring_cqe cqe;
-	int ret = uring_enter(&q->ring, 1, timeout_ms);
+	int ret = uring_enter(&q->ring, 1 + q->expected, timeout_ms);
 
+	/* some taken, some not: a commit may have lost the operation that it was chained to */
+	if (q->chained && ret >= 0 && uring_sqes(&q->ring))
+		queue_die(q, "the kernel has no memory for requests");
+	q->chained = q->chained && uring_sqes(&q->ring);
+	q->expected = 0;
+	q->few = uring_cqes(&q->ring) <= FEW;
 	while (uring_next_cqe(&q->ring, &cqe))
 		queue_dispatch(q, &cqe);
 	if (ret >= 0 || ret == -EINTR || ret == -EAGAIN || ret == -EBUSY)
@@ -1044,9 +1131,23 @@ static void queue_fetch_all(struct queue *q)
 		io->tag = (uint16_t)tag;
 		io->state = IO_FETCHED;
 		io->buf = io_default_buf(q, io);
-		io_command(q, io, q->cmd_fetch, -1);
+		io_command(q, io, KIND_IO, q->cmd_fetch, -1);
 	}
 	q->live = q->depth;
+}
+
+/*
+ * A client that puts many requests under way is not to be interrupted at each
+ * of them: as a batch task the server takes its turn when the client sleeps or
+ * another CPU is free, and serves what has come together by then. Not for
+ * children. By the system call: musl has only a stub.
+ */
+static void queue_be_batch(void)
+{
+	const struct sched_param param = { 0 };
+
+	if (syscall(SYS_sched_setscheduler, 0, SCHED_BATCH | SCHED_RESET_ON_FORK, &param))
+		debug("no SCHED_BATCH: %s", strerror(errno));
 }
 
 /*
@@ -1057,14 +1158,18 @@ static int queue_start(struct queue *q)
 {
 	int ret;
 
+	queue_be_batch();
 	if (q->s->o->cpu_affinity && CPU_COUNT(&q->cpus) &&
 	    sched_setaffinity(0, sizeof(q->cpus), &q->cpus))
 		debug("queue %u: its CPUs are offline, left where it is", q->q_id);
-	ret = uring_init(&q->ring, q->depth + QUEUE_SPARE_SQES,
+	/* a tag may have a backend's operation and the commit chained to it */
+	ret = uring_init(&q->ring, 2 * q->depth + QUEUE_SPARE_SQES,
 			 IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN |
 			 IORING_SETUP_DEFER_TASKRUN);
-	if (!ret)
+	if (!ret) {
+		uring_register_ring(&q->ring);
 		ret = queue_register(q);
+	}
 	if (!ret)
 		ret = queue_map(q);
 	if (ret)
@@ -1553,6 +1658,8 @@ static int server_make_queues(struct server *s)
 			.be = s->be,
 			.q_id = (uint16_t)i,
 			.depth = s->ctrl.info.queue_depth,
+			.can_pair = true,
+			.page = (uintptr_t)sysconf(_SC_PAGESIZE),
 			.cmd_fetch = cmd_encode(enc, UBLK_IO_FETCH_REQ, size),
 			.cmd_commit = cmd_encode(enc, UBLK_IO_COMMIT_AND_FETCH_REQ, size),
 			.cmd_get_data = cmd_encode(enc, UBLK_IO_NEED_GET_DATA, size),

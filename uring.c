@@ -163,7 +163,7 @@ int uring_enter(struct uring *ring, unsigned wait_nr, int timeout_ms)
 		arg_len = sizeof(arg);
 		flags |= IORING_ENTER_EXT_ARG;
 	}
-	nr = ring->sq_tail - __atomic_load_n(ring->sq_khead, __ATOMIC_ACQUIRE);
+	nr = uring_sqes(ring);
 	/* pairs with the kernel's acquire of tail: the SQEs are filled before */
 	__atomic_store_n(ring->sq_ktail, ring->sq_tail, __ATOMIC_RELEASE);
 	return sys_result(syscall(__NR_io_uring_enter, ring->enter_fd, nr, wait_nr, flags,

@@ -201,6 +201,12 @@ int uring_enter(struct uring *ring, unsigned wait_nr, int timeout_ms);
  */
 void uring_register_ring(struct uring *ring);
 
+/* SQEs filled that the kernel has not taken: after uring_enter(), normally none. */
+static inline unsigned uring_sqes(const struct uring *ring)
+{
+	return ring->sq_tail - __atomic_load_n(ring->sq_khead, __ATOMIC_ACQUIRE);
+}
+
 /* CQEs that wait to be taken. */
 static inline unsigned uring_cqes(const struct uring *ring)
 {

@@ -337,8 +337,9 @@ static int backend_result;
 
 static int canned_queue(struct queue *q, struct io *io)
 {
-	(void)q;
 	io->buf = (void *)0x1000;
+	if (backend_result == IO_QUEUED_LAST)
+		(void)io_sqe(q, io);
 	return backend_result;
 }
 
@@ -386,6 +387,77 @@ static int committed(unsigned op, int res)
 	return cmd.result;
 }
 
+/* GET_DATA and commit at once, for a request in one page. */
+static void test_pairs(struct fake *f)
+{
+	const uint64_t news = user_data_pack(KIND_IO, 1), got = user_data_pack(KIND_GET_DATA, 1);
+	struct io *io = &test_ios[1];
+	struct ublksrv_io_cmd cmd;
+	uint32_t op;
+	bool ok;
+
+	test_dev.data_path = DATA_DIRECT;
+	test_queue.can_pair = true;
+	test_queue.page = 4096;
+	backend_result = 4096;
+	*io = (struct io){ .tag = 1, .state = IO_FETCHED };
+	ok = commands(f, news, 1, &cmd, &op) == 2 && op == 0x21 && cmd.result == 4096 && test_queue.expected == 1 &&
+	     commands(f, got, 0, &cmd, &op) == 0 && io->state == IO_FETCHED &&
+	     commands(f, news, 1, &cmd, &op) == 2 && commands(f, got, 0, &cmd, &op) == 0 &&
+	     commands(f, news, 0, &cmd, &op) == 1 && cmd.result == 4096;
+	CHECK("pair: a WRITE of one page is asked for and committed in one go", ok);
+	ok = commands(f, news, 1, &cmd, &op) == 2 && commands(f, news, -EBUSY, &cmd, &op) == 0 &&
+	     io->state == IO_GET_DATA && commands(f, got, 1, &cmd, &op) == 2 && op == 0x21 &&
+	     commands(f, got, 0, &cmd, &op) == 0 && io->state == IO_FETCHED && test_queue.can_pair;
+	CHECK("pair: GET_DATA that finds no memory comes again", ok);
+	ok = commands(f, news, 1, &cmd, &op) == 2 && commands(f, news, -EBUSY, &cmd, &op) == 0 &&
+	     commands(f, got, 0, &cmd, &op) == 1 && op == 0x21 && cmd.result == 4096 && io->state == IO_FETCHED &&
+	     !test_queue.can_pair && commands(f, news, 1, &cmd, &op) == 1 && op == 0x22 &&
+	     commands(f, got, 0, &cmd, &op) == 1 && op == 0x21;
+	CHECK("pair: a driver that answers GET_DATA later gets no more of them", ok);
+	test_queue.can_pair = true;
+	test_iods[1].nr_sectors = 9;
+	backend_result = 9 * 512;
+	ok = commands(f, news, 1, &cmd, &op) == 1 && op == 0x22 && commands(f, got, 0, &cmd, &op) == 1 && op == 0x21;
+	CHECK("pair: not for a WRITE of two pages, whose copy may fall short", ok);
+	test_iods[1].nr_sectors = 8;
+	backend_result = -ENOSPC;
+	ok = commands(f, news, 1, &cmd, &op) == 1 && op == 0x22 && commands(f, got, 0, &cmd, &op) == 1 &&
+	     cmd.result == -ENOSPC;
+	CHECK("pair: not for an error", ok);
+}
+
+/* The commit linked to the backend's operation. */
+static void test_chains(struct fake *f)
+{
+	const unsigned chain = IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
+	const uint64_t news = user_data_pack(KIND_IO, 1), done = user_data_pack(KIND_BACKEND, 1);
+	struct io *io = &test_ios[1];
+	struct ublksrv_io_cmd cmd;
+	uint32_t op;
+	bool ok;
+
+	test_dev.data_path = DATA_ZERO_COPY;
+	test_queue.few = true;
+	test_iods[1].op_flags = UBLK_IO_OP_READ;
+	backend_result = IO_QUEUED_LAST;
+	*io = (struct io){ .tag = 1, .state = IO_FETCHED };
+	ok = commands(f, news, 0, &cmd, &op) == 2 && op == 0x21 && cmd.result == 4096 &&
+	     (f->sqes[(f->ring.sq_tail - 2) & f->ring.sq_mask].flags & chain) == chain &&
+	     !(f->sqes[(f->ring.sq_tail - 1) & f->ring.sq_mask].flags & chain) &&
+	     commands(f, news, 0, &cmd, &op) == 2;
+	CHECK("chain: the commit follows the operation, then comes the next request", ok);
+	ok = commands(f, done, -EIO, &cmd, &op) == 1 && op == 0x21 && cmd.result == -EIO && io->state == IO_FETCHED;
+	CHECK("chain: when the operation fails its error is committed", ok);
+	test_queue.few = false;
+	ok = commands(f, news, 0, &cmd, &op) == 1 && commands(f, done, 4096, &cmd, &op) == 1 && cmd.result == 4096;
+	CHECK("chain: not among many requests", ok);
+	test_queue.few = true;
+	test_dev.data_path = DATA_COPY;
+	ok = commands(f, news, 0, &cmd, &op) == 1 && commands(f, done, 4096, &cmd, &op) == 1 && cmd.result == 4096;
+	CHECK("chain: not with DATA_COPY", ok);
+}
+
 static void test_commit(void)
 {
 	struct ublksrv_io_cmd cmd;
@@ -397,6 +469,7 @@ static void test_commit(void)
 	test_queue.cmd_commit = 0x21;
 	test_queue.cmd_get_data = 0x22;
 	test_queue.live = 4;
+	test_queue.can_pair = false;
 	CHECK("commit: whole results and errors as they are",
 	      committed(UBLK_IO_OP_READ, 4096) == 4096 && committed(UBLK_IO_OP_WRITE, -ENOSPC) == -ENOSPC &&
 	      committed(UBLK_IO_OP_DISCARD, 0) == 0 && committed(UBLK_IO_OP_FLUSH, -EIO) == -EIO);
@@ -418,12 +491,12 @@ static void test_commit(void)
 	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
 	CHECK("get data, direct: asked for with the backend's address, then committed",
 	      commands(&f, user_data_pack(KIND_IO, 1), 1, &cmd, &op) == 1 && op == 0x22 && cmd.addr == 0x1000 &&
-	      commands(&f, user_data_pack(KIND_IO, 1), 0, &cmd, &op) == 1 && op == 0x21 && cmd.result == 4096);
+	      commands(&f, user_data_pack(KIND_GET_DATA, 1), 0, &cmd, &op) == 1 && op == 0x21 && cmd.result == 4096);
 	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
 	CHECK("get data, direct: a copy that fell short is an error",
 	      commands(&f, user_data_pack(KIND_IO, 1), 1, &cmd, &op) == 1 &&
 	      (test_iods[1].nr_sectors = 7) &&
-	      commands(&f, user_data_pack(KIND_IO, 1), 0, &cmd, &op) == 1 && cmd.result == -EIO);
+	      commands(&f, user_data_pack(KIND_GET_DATA, 1), 0, &cmd, &op) == 1 && cmd.result == -EIO);
 	test_dev.data_path = DATA_COPY;
 	test_iods[1].nr_sectors = 8;
 	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
@@ -431,13 +504,16 @@ static void test_commit(void)
 	CHECK("get data, copy: into the tag's own buffer, and only then to the backend",
 	      commands(&f, user_data_pack(KIND_IO, 1), 1, &cmd, &op) == 1 && op == 0x22 &&
 	      cmd.addr == (uintptr_t)(test_bufs + (64 << 10)) &&
-	      commands(&f, user_data_pack(KIND_IO, 1), 0, &cmd, &op) == 1 && cmd.result == -ENOSPC);
+	      commands(&f, user_data_pack(KIND_GET_DATA, 1), 0, &cmd, &op) == 1 && cmd.result == -ENOSPC);
 	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
 	test_iods[1].start_sector = 1 << 20;
 	backend_result = 4096;
 	CHECK("get data, copy: a request outside the device is an error",
 	      commands(&f, user_data_pack(KIND_IO, 1), 1, &cmd, &op) == 1 && op == 0x22 &&
-	      commands(&f, user_data_pack(KIND_IO, 1), 0, &cmd, &op) == 1 && op == 0x21 && cmd.result == -EIO);
+	      commands(&f, user_data_pack(KIND_GET_DATA, 1), 0, &cmd, &op) == 1 && op == 0x21 && cmd.result == -EIO);
+	test_iods[1].start_sector = 0;
+	test_pairs(&f);
+	test_chains(&f);
 	CHECK("abort: the tag is gone and nothing is sent",
 	      commands(&f, user_data_pack(KIND_IO, 1), -ENODEV, &cmd, &op) == 0 &&
 	      test_ios[1].state == IO_GONE && test_queue.live == 3);
@@ -551,33 +627,39 @@ static int file_end(int res)
 	return backend_file.complete(&file_q, &file_io, res);
 }
 
+/* Is it under way? For a READ or WRITE that has not begun, its SQE is then the last. */
+static bool file_queued(int ret)
+{
+	return ret == IO_QUEUED_LAST;
+}
+
 static void test_file_results(void)
 {
 	const struct io_uring_sqe *s;
 	bool ok;
 
-	ok = file_begin(UBLK_IO_OP_READ, 0) == IO_QUEUED && (s = file_sqe()) && s->opcode == IORING_OP_READ &&
+	ok = file_queued(file_begin(UBLK_IO_OP_READ, 0)) && (s = file_sqe()) && s->opcode == IORING_OP_READ &&
 	     s->off == 65536 + 8192 && s->len == 4096 && s->addr == (uintptr_t)test_bufs &&
 	     s->fd == BACKING_FILE && s->user_data == user_data_pack(KIND_BACKEND, 3);
 	CHECK("file: a READ goes to its place in the window", ok && file_end(4096) == 4096 && !file_sqe());
-	ok = file_begin(UBLK_IO_OP_WRITE, 0) == IO_QUEUED && file_sqe() && file_end(512) == IO_QUEUED &&
+	ok = file_queued(file_begin(UBLK_IO_OP_WRITE, 0)) && file_sqe() && file_end(512) == IO_QUEUED &&
 	     (s = file_sqe()) && s->opcode == IORING_OP_WRITE && s->off == 65536 + 8192 + 512 &&
 	     s->len == 3584 && s->addr == (uintptr_t)test_bufs + 512 && !s->rw_flags &&
 	     file_end(1) == IO_QUEUED && (s = file_sqe()) && s->len == 3583 && file_end(3583) == 4096;
 	CHECK("file: a short result is continued until whole", ok);
-	ok = file_begin(UBLK_IO_OP_WRITE, 0) == IO_QUEUED && file_sqe() && file_end(512) == IO_QUEUED &&
+	ok = file_queued(file_begin(UBLK_IO_OP_WRITE, 0)) && file_sqe() && file_end(512) == IO_QUEUED &&
 	     file_sqe() && file_end(-ENOSPC) == -ENOSPC && !file_sqe();
 	CHECK("file: short, then no space: an error, not a short result", ok);
-	ok = file_begin(UBLK_IO_OP_READ, 0) == IO_QUEUED && file_sqe() && file_end(-EINTR) == IO_QUEUED &&
-	     (s = file_sqe()) && !(s->flags & IOSQE_ASYNC) && file_end(-EAGAIN) == IO_QUEUED &&
+	ok = file_queued(file_begin(UBLK_IO_OP_READ, 0)) && file_sqe() && file_queued(file_end(-EINTR)) &&
+	     (s = file_sqe()) && !(s->flags & IOSQE_ASYNC) && file_queued(file_end(-EAGAIN)) &&
 	     (s = file_sqe()) && s->flags & IOSQE_ASYNC && s->len == 4096 && file_end(4096) == 4096;
 	CHECK("file: EINTR and EAGAIN are tried again", ok);
 	quiet = true;
-	ok = file_begin(UBLK_IO_OP_READ, 0) == IO_QUEUED && file_sqe() && file_end(1024) == IO_QUEUED &&
+	ok = file_queued(file_begin(UBLK_IO_OP_READ, 0)) && file_sqe() && file_end(1024) == IO_QUEUED &&
 	     file_sqe() && file_end(0) == -EIO;
 	quiet = false;
 	CHECK("file: the end of the file inside a READ is an error",
-	      ok && file_begin(UBLK_IO_OP_WRITE, 0) == IO_QUEUED && file_sqe() && file_end(0) == -EIO);
+	      ok && file_queued(file_begin(UBLK_IO_OP_WRITE, 0)) && file_sqe() && file_end(0) == -EIO);
 	ok = file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && (s = file_sqe()) &&
 	     s->rw_flags == IORING_RWF_DSYNC && file_end(4096) == 4096;
 	CHECK("file: FUA writes are RWF_DSYNC", ok);
@@ -594,15 +676,47 @@ static void test_file_results(void)
 	ok = file_begin(UBLK_IO_OP_FLUSH, 0) == IO_QUEUED && file_sqe() && file_end(-EIO) == -EIO &&
 	     file_begin(UBLK_IO_OP_FLUSH, 0) == -EIO && !file_sqe() &&
 	     file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == -EIO && !file_sqe() &&
-	     file_begin(UBLK_IO_OP_WRITE, 0) == IO_QUEUED && file_sqe() && file_end(4096) == 4096;
+	     file_queued(file_begin(UBLK_IO_OP_WRITE, 0)) && file_sqe() && file_end(4096) == 4096;
 	CHECK("file: the first fsync error stays, for FLUSH and FUA", ok);
+}
+
+/* Through the page cache of a file in memory: answered at once, without a ring. */
+static void test_file_inline(void)
+{
+	struct options o = { .max_io = 1 << 20 };
+	struct dev dev = { .fd = -1 };
+	const char *why = NULL;
+	int fd = memfd_create("unit", 0);
+	char path[32];
+	bool ok;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	o.path = path;
+	ok = fd >= 0 && ftruncate(fd, 1 << 20) == 0 && backend_file.open(&dev, &o, &why) == 0 &&
+	     dev.data_path == DATA_COPY;
+	file_q.dev = &dev;
+	memset(test_bufs, 'x', 4096);
+	ok = ok && file_begin(UBLK_IO_OP_WRITE, 0) == 4096 && !file_sqe() && pread(fd, test_bufs + 4096, 4096, 8192) == 4096 &&
+	     memcmp(test_bufs, test_bufs + 4096, 4096) == 0;
+	memset(test_bufs, 0, 4096);
+	ok = ok && file_begin(UBLK_IO_OP_READ, 0) == 4096 && !file_sqe() && *(char *)file_io.buf == 'x' &&
+	     memcmp(file_io.buf, test_bufs + 4096, 4096) == 0;
+	CHECK("file: what the page cache has and takes needs no ring", ok);
+	ok = ok && file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && file_sqe() && file_end(4096) == 4096;
+	CHECK("file: a FUA write is the ring's all the same", ok);
+	quiet = true;
+	ok = ok && ftruncate(fd, 8192) == 0 && file_begin(UBLK_IO_OP_READ, 0) == -EIO && !file_sqe();
+	quiet = false;
+	CHECK("file: a READ beyond the end of a truncated file is an error, not a fault", ok);
+	backend_file.close(&dev);
+	close(fd);
 }
 
 static void test_file(void)
 {
 	static const char path[] = "unit-test.img";
 	struct options o = { .path = path, .size = 1 << 20, .offset = 65536, .max_io = 1 << 20, .create = true,
-			     .zero_copy = ZERO_COPY_OFF };
+			     .zero_copy = ZERO_COPY_ON };	/* all by the ring */
 	const char *why = NULL;
 	struct dev dev = { .fd = -1 }, other = { .fd = -1 };
 	struct stat st;
@@ -616,7 +730,9 @@ static void test_file(void)
 	      backend_file.open(&other, &o, &why) == -EBUSY && why && strstr(why, "locked"));
 	fake_init(&file_fake, 0, 0);
 	file_q = (struct queue){ .ring = file_fake.ring, .dev = &dev };
+	dev.data_path = DATA_COPY;
 	test_file_results();
+	test_file_inline();
 	dev.came_up = true;
 	backend_file.close(&dev);
 	CHECK("file: stays when its device has been in use", stat(path, &st) == 0);

@@ -54,6 +54,23 @@ bad() {
 		ublk stop 0 && dmsetup remove bad
 }
 check "bad sectors: EIO there, and only there" bad
+bad_cached() {	# a page that cannot be read may stay in the cache, of no use
+	local i
+	dmsetup create bad <<-T || return 1
+		0 8192 linear /dev/ram0 0
+		8192 8 error
+		8200 $((size - 8200)) linear /dev/ram0 8200
+	T
+	ublk file /dev/mapper/bad -d -q >/dev/null || return 1
+	for i in 1 2 3 4; do
+		timeout 10 dd if=/dev/ublkb0 of=/dev/null bs=4k skip=1024 count=1 iflag=direct 2>err && { echo "reads"; return 1; }
+		grep -q 'Input/output' err || { echo "time $i: $(cat err)"; return 1; }
+		dd if=/dev/ublkb0 of=/dev/null bs=4k skip=1025 count=1 iflag=direct 2>/dev/null &&
+			dd if=/dev/ublkb0 of=/dev/null bs=4k skip=1023 count=1 iflag=direct 2>/dev/null || return 1
+	done
+	ublk stop 0 && dmsetup remove bad
+}
+check "bad sectors behind the page cache: EIO there each time, and only there" bad_cached
 latch() {	# the kernel reports a failed writeback once: ublk remembers
 	local st1=0 st2=0
 	dmsetup create flaky --table "0 $size linear /dev/ram0 0" && ublk file /dev/mapper/flaky -d -q >/dev/null || return 1
