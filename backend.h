@@ -9,7 +9,7 @@
  * size and no longer than the limits that open() set.
  *
  * Only the loop commits a request to the kernel, once: whatever queue() or
- * complete() returns that is not IO_QUEUED is the result. READ and WRITE are
+ * complete() returns that is not IO_QUEUED or IO_QUEUED_LAST is the result. READ and WRITE are
  * whole or an error, never short: a backend goes on until it has all of it.
  */
 #ifndef BACKEND_H
@@ -100,8 +100,9 @@ struct io {
 
 /*
  * The same, and if that SQE succeeds the request is done: a READ or WRITE of
- * all io->len bytes. The loop commits it then without asking again; only if
- * the SQE fails, or falls short, is complete() told.
+ * all io->len bytes. The loop may then have the kernel commit it at once, and
+ * complete() hears of it only if the SQE fails or falls short; or it may not,
+ * and complete() is told as ever.
  */
 #define IO_QUEUED_LAST (-0x7ffffffe)
 
@@ -120,7 +121,7 @@ struct backend {
 
 	/*
 	 * Start a request, in the thread of its queue. Returns the bytes read
-	 * or written (io->len; 0 for the other operations), -errno, or IO_QUEUED.
+	 * or written (io->len; 0 for the other operations), -errno, or IO_QUEUED(_LAST).
 	 * With DATA_DIRECT a READ or WRITE sets io->buf and returns io->len at
 	 * once: the kernel then copies io->len bytes from or to that memory.
 	 */

@@ -35,6 +35,9 @@
 #ifndef FALLOC_FL_ZERO_RANGE
 #define FALLOC_FL_ZERO_RANGE	0x10	/* linux/falloc.h: not every libc has it */
 #endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22		/* Linux 5.14 */
+#endif
 #ifndef RWF_NOWAIT
 #define RWF_NOWAIT	8		/* linux/fs.h */
 #endif
@@ -43,9 +46,12 @@
 #define TMPFS_MAGIC	0x01021994
 #define RAMFS_MAGIC	0x858458f6
 
-#define NR_CACHESTAT	451		/* Linux 6.5; the same on every architecture */
 #define MAP_MAX_SIZE	(16ULL << 30)	/* larger ones are read with preadv2() */
-#define SLOW_MS		8		/* two ticks of the coarse clock at 250 Hz */
+#define WINDOW		(1U << 20)
+#define WINDOW_TRIES	4
+#define WINDOW_AGAIN	0xfe		/* it was full before */
+#define WINDOW_FULL	0xff
+#define SLOW_MS		21		/* more than two ticks of the coarse clock at 100 Hz */
 #define SLOW_FOR_MS	1000
 
 /* What FALLOCATE may take long for is bounded; block layer and filesystems split. */
@@ -58,16 +64,19 @@
  */
 enum how {
 	HOW_RING,	/* an io_uring operation at once */
-	HOW_NOWAIT,	/* preadv2() or pwritev2() here, which fails rather than waits */
-	HOW_INLINE,	/* pread() or pwrite() here: the file is in memory, or cannot say that it would wait */
+	HOW_NOWAIT,	/* preadv2() or pwritev2() here, which fails rather than waits for a disk */
+	HOW_INLINE,	/* pread() or pwrite() here: the file is in memory, or cannot say that it would
+			   wait. As in the loop driver, a filesystem that is frozen stops all of it */
 };
 
 struct file {
 	uint64_t base;		/* --offset: where the device begins in the file */
 	int read_how, write_how;	/* any queue's thread */
 	uint64_t page;		/* bytes */
-	char *map;		/* the device's bytes in the page cache, for file_map(), or NULL */
+	char *map;		/* the device's bytes in the page cache, see file_map(), or NULL */
+	uint32_t *windows;	/* of the mapping, see map_has(): seconds << 8 | count; any queue's thread */
 	int64_t slow_until;	/* ms; HOW_INLINE for writes is off until then; any queue's thread */
+	uint32_t max_rw;	/* bytes that the disk below takes in one piece; 0: not known */
 	uint32_t punch_align;	/* fallocate on a block device wants whole blocks of it */
 	bool is_bdev;
 	const char *created;	/* by us, to be unlinked if nothing comes of it */
@@ -101,6 +110,11 @@ static int file_rw(struct queue *q, struct io *io, bool async)
 	const struct file *f = dev->priv;
 	const bool read = io->op == UBLK_IO_OP_READ;
 	struct io_uring_sqe *sqe = io_sqe(q, io);
+	uint32_t len = io->len - io->done;
+
+	/* io_uring does not wait, so what must be split would go to a worker thread */
+	if (f->max_rw && len > f->max_rw)
+		len = f->max_rw;
 
 	if (dev->data_path == DATA_ZERO_COPY) {
 		sqe->opcode = read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
@@ -110,14 +124,14 @@ static int file_rw(struct queue *q, struct io *io, bool async)
 		sqe->opcode = read ? IORING_OP_READ : IORING_OP_WRITE;
 		sqe->addr = (uintptr_t)io->buf + io->done;
 	}
-	sqe->len = io->len - io->done;
+	sqe->len = len;
 	sqe->off = f->base + io->off + io->done;
 	if (!read && io->flags & UBLK_IO_F_FUA)
 		sqe->rw_flags = IORING_RWF_DSYNC;
 	if (async)
 		sqe->flags |= IOSQE_ASYNC;
 	/* an error of a write that must be safe is to be kept: see file_sync_err() */
-	return io->done || io_is_sync(io) ? IO_QUEUED : IO_QUEUED_LAST;
+	return len < io->len || io_is_sync(io) ? IO_QUEUED : IO_QUEUED_LAST;
 }
 
 static int file_flush(struct queue *q, struct io *io)
@@ -210,24 +224,56 @@ static int rw_inline(const struct dev *dev, struct file *f, const struct io *io,
 }
 
 /*
- * Is all of this READ in the page cache, as far as one can know? Then the
- * kernel can copy it from there, and need not wait.
+ * Is all of this window of the mapping in the page cache, read and within the
+ * file? If so, put its pages into the page tables, at the first time.
  */
-static bool map_has(const struct dev *dev, const struct file *f, const struct io *io)
+static bool window_full(const struct dev *dev, const struct file *f, uint64_t window, bool first)
 {
-	const uint64_t first = f->base + io->off, end = first + io->len;
-	struct { uint64_t off, len; } range = { first, io->len };
-	struct { uint64_t cache, dirty, writeback, evicted, recently_evicted; } stat;
+	const uint64_t start = f->base / f->page * f->page, end = f->base + dev->size;
+	const uint64_t from = window * WINDOW > start ? window * WINDOW : start;
+	const uint64_t to = (window + 1) * WINDOW < end ? (window + 1) * WINDOW : end;
+	char *p = f->map - f->base + from;
+	unsigned char in[WINDOW / 4096];
+	struct stat st;
 
-	return syscall(NR_CACHESTAT, dev->fd, &range, &stat, 0) == 0 &&
-	       stat.cache == (end - 1) / f->page - first / f->page + 1;
+	if (fstat(dev->fd, &st) || (!f->is_bdev && (uint64_t)st.st_size < to) || mincore(p, to - from, in))
+		return false;
+	for (uint64_t i = 0; i < (to - from + f->page - 1) / f->page; i++)
+		if (!(in[i] & 1))
+			return false;
+	if (first)
+		(void)madvise(p, to - from, MADV_POPULATE_READ);	/* or fault by fault */
+	return true;
 }
 
 /*
- * Have the kernel copy a READ from the mapping, if it need not wait for a disk.
- * Where the copy fails because a page in the cache has never been read, drivers
- * of 6.12 and its like send the request once more instead of failing it: the
- * ring then finds out what is wrong.
+ * May the kernel copy this READ from the mapping, that is, without waiting for
+ * a disk? A window of the file that sees READ after READ is looked at as a
+ * whole, and if it is all there that answer holds for the rest of a second. A
+ * wrong yes costs a wait, or an error where the file has lost its end meanwhile.
+ */
+static bool map_has(const struct dev *dev, const struct file *f, const struct io *io)
+{
+	const uint64_t off = f->base + io->off, window = off / WINDOW;
+	uint32_t *entry = &f->windows[window - f->base / WINDOW];
+	const uint32_t now = (uint32_t)(coarse_ms() >> 10) << 8;
+	uint32_t seen = __atomic_load_n(entry, __ATOMIC_RELAXED);
+	uint8_t count = (uint8_t)seen;
+
+	if (seen - count != now)
+		count = count == WINDOW_FULL ? WINDOW_AGAIN : 0;
+	if (count == WINDOW_AGAIN)
+		count = window_full(dev, f, window, false) ? WINDOW_FULL : WINDOW_TRIES;
+	else if (count < WINDOW_TRIES && ++count == WINDOW_TRIES && window_full(dev, f, window, true))
+		count = WINDOW_FULL;
+	__atomic_store_n(entry, now | count, __ATOMIC_RELAXED);
+	return count == WINDOW_FULL && (off + io->len - 1) / WINDOW == window;
+}
+
+/*
+ * Answer a READ from the mapping, if that need not wait. Should the copy fail
+ * all the same, drivers of 6.12 and its like send the request once more rather
+ * than fail it: whoever sees the same READ twice in a row goes another way.
  */
 static bool file_map_read(const struct dev *dev, const struct file *f, struct io *io)
 {
@@ -433,8 +479,8 @@ static int file_measure(struct dev *dev, const struct options *o, const char **w
 	return 0;
 }
 
-/* A number in /sys/dev/block/MAJ:MIN/queue, or of the disk if fd is a partition. */
-static uint64_t bdev_limit(const struct stat *st, const char *name)
+/* A number in /sys/dev/block/MAJ:MIN/queue, or of the disk if that is a partition; 0 if there is none. */
+static uint64_t bdev_limit(dev_t devno, const char *name)
 {
 	static const char *const places[] = { "queue", "../queue" };
 	unsigned long long n = 0;
@@ -443,8 +489,8 @@ static uint64_t bdev_limit(const struct stat *st, const char *name)
 	for (int i = 0; i < 2; i++) {
 		FILE *f;
 
-		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(st->st_rdev),
-			 minor(st->st_rdev), places[i], name);
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(devno),
+			 minor(devno), places[i], name);
 		f = fopen(path, "re");
 		if (!f)
 			continue;
@@ -467,8 +513,8 @@ static void file_probe_punch(struct dev *dev, const struct stat *st, struct file
 
 	f->punch_align = 1;
 	if (f->is_bdev) {
-		f->punch_align = (uint32_t)bdev_limit(st, "logical_block_size");
-		can = f->punch_align && bdev_limit(st, "write_zeroes_max_bytes");
+		f->punch_align = (uint32_t)bdev_limit(st->st_rdev, "logical_block_size");
+		can = f->punch_align && bdev_limit(st->st_rdev, "write_zeroes_max_bytes");
 	} else {
 		can = fallocate(dev->fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
 				(st->st_size + 8191) / 4096 * 4096, 4096) == 0;
@@ -520,7 +566,7 @@ static bool file_direct(struct dev *dev, const struct options *o, const struct s
 	}
 	dio_align(dev->fd, &mem, &off);
 	if (!off && f->is_bdev)
-		off = (uint32_t)bdev_limit(st, "logical_block_size");
+		off = (uint32_t)bdev_limit(st->st_rdev, "logical_block_size");
 	if (!off)
 		off = dio_probe(dev->fd, f->base);
 	if (!off)
@@ -539,6 +585,7 @@ static bool file_direct(struct dev *dev, const struct options *o, const struct s
 	if (dev->physical_block_size < off)
 		dev->physical_block_size = off;
 	dev->dma_align = mem > 4 ? mem : 4;
+	f->max_rw = (uint32_t)bdev_limit(f->is_bdev ? st->st_rdev : st->st_dev, "max_sectors_kb") / 4 * 4096;
 	return true;
 }
 
@@ -553,6 +600,9 @@ static void file_map(const struct dev *dev, struct file *f)
 	char *p;
 
 	if (dev->size > MAP_MAX_SIZE)
+		return;
+	f->windows = calloc((size_t)((f->base + dev->size - 1) / WINDOW - f->base / WINDOW + 1), sizeof(*f->windows));
+	if (!f->windows)
 		return;
 	p = mmap(NULL, dev->size + skip, PROT_READ, MAP_SHARED, dev->fd, (off_t)(f->base - skip));
 	if (p == MAP_FAILED)
@@ -592,6 +642,7 @@ static void file_close(struct dev *dev)
 
 	if (f->map)
 		munmap(f->map - skip, dev->size + skip);
+	free(f->windows);
 	if (f->created && !dev->came_up)
 		unlink(f->created);
 	if (dev->fd >= 0)

@@ -645,7 +645,6 @@ struct queue {
 	unsigned expected;			/* CQEs that the next turn brings besides news: IO_PAIRED */
 	bool can_pair;				/* GET_DATA is answered on the spot */
 	bool few;				/* this turn has little to do */
-	bool chained;				/* there are chains among the SQEs not yet handed over */
 	uintptr_t page;				/* bytes */
 	struct io_uring_sqe *last_sqe;		/* that io_sqe() gave out */
 	uint64_t served;			/* requests committed; other threads read it */
@@ -717,9 +716,14 @@ static inline struct io_uring_sqe *queue_sqe(struct queue *q)
 {
 	struct io_uring_sqe *sqe = uring_get_sqe(&q->ring);
 
-	/* the ring has one for each tag, and a tag has one thing under way */
+	/* the ring has two for each tag: a commit, and what it is paired with or chained to */
 	assert(sqe);
 	return sqe;
+}
+
+static void queue_count(struct queue *q)
+{
+	__atomic_store_n(&q->served, q->served + 1, __ATOMIC_RELAXED);
 }
 
 /* The one place where a data command is made. */
@@ -758,7 +762,6 @@ static void io_commit(struct queue *q, struct io *io, int res)
 	if (res >= 0 && has_data && (uint32_t)res != io->len)
 		res = -EIO;
 	io->state = IO_FETCHED;
-	__atomic_store_n(&q->served, q->served + 1, __ATOMIC_RELAXED);
 	io_command(q, io, KIND_IO, q->cmd_commit, res);
 }
 
@@ -844,13 +847,12 @@ static void io_chain(struct queue *q, struct io *io)
 	q->last_sqe->flags |= IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
 	io_commit(q, io, (int)io->len);
 	io->state = IO_CHAINED;
-	q->chained = true;
 }
 
 /*
  * What a backend has returned. A chain saves a round, but costs more than a
- * commit among many does. Not with DATA_COPY: before 6.16 the driver wants no
- * commit from a worker thread, where a chain may end up.
+ * commit among many does. Not with DATA_COPY: the first drivers want no commit
+ * from a worker thread, where a chain may end up; those with zero copy do.
  */
 static void io_finish(struct queue *q, struct io *io, int res)
 {
@@ -860,6 +862,9 @@ static void io_finish(struct queue *q, struct io *io, int res)
 		io_commit(q, io, res);
 	else if (q->few && q->dev->data_path == DATA_ZERO_COPY)
 		io_chain(q, io);
+	else
+		return;
+	queue_count(q);
 }
 
 static void io_complete(struct queue *q, struct io *io, int res)
@@ -869,8 +874,9 @@ static void io_complete(struct queue *q, struct io *io, int res)
 }
 
 /*
- * A copy falls short where memory for a page cannot be had. So a request in
- * one page is copied as a whole or not at all, and there is nothing to look for.
+ * A copy falls short where memory for a page cannot be had, at that page. So a
+ * request within one page is copied as a whole or not at all, and there is
+ * nothing to look for in between.
  */
 static bool io_in_one_page(const struct queue *q, const struct io *io)
 {
@@ -914,9 +920,9 @@ static void io_got_data(struct queue *q, struct io *io)
 
 	io->state = IO_SERVED;
 	if (io->res < 0 || !whole)
-		io_commit(q, io, io->res < 0 ? io->res : -EIO);
+		io_finish(q, io, io->res < 0 ? io->res : -EIO);
 	else if (q->dev->data_path == DATA_DIRECT)
-		io_commit(q, io, io->res);
+		io_finish(q, io, io->res);
 	else
 		io_finish(q, io, q->be->queue(q, io));
 }
@@ -948,8 +954,19 @@ static void io_event(struct queue *q, struct io *io, int res)
 }
 
 /*
+ * Where no data could be copied the driver takes the WRITE back, and with an
+ * I/O scheduler it may come again with another tag, and another request here.
+ */
+static bool io_is_another(const struct queue *q, const struct io *io)
+{
+	const struct ublksrv_io_desc *iod = &q->iods[io->tag];
+
+	return (iod->op_flags & 0xff) != io->op || iod->start_sector != io->off >> SECTOR_SHIFT;
+}
+
+/*
  * A GET_DATA command has ended: with the data or, if there was no memory for
- * it, once more with NEED_GET_DATA, or with an abort.
+ * it, with the next request, or with an abort.
  */
 static void io_get_data_event(struct queue *q, struct io *io, int res)
 {
@@ -957,10 +974,10 @@ static void io_get_data_event(struct queue *q, struct io *io, int res)
 		io_event(q, io, res);
 	} else if (io->state == IO_PAIRED) {
 		io->state = IO_FETCHED;
+		queue_count(q);
+	} else if (io_is_another(q, io)) {
+		io_event(q, io, res);
 	} else {
-		/* a driver before 6.15 or so answers later, and refuses the commit meanwhile */
-		if (q->dev->data_path == DATA_DIRECT && io->res >= 0 && io_in_one_page(q, io))
-			q->can_pair = false;
 		io_got_data(q, io);
 	}
 }
@@ -1054,10 +1071,9 @@ static int queue_turn(struct queue *q, int timeout_ms)
 	struct io_uring_cqe cqe;
 	int ret = uring_enter(&q->ring, 1 + q->expected, timeout_ms);
 
-	/* some taken, some not: a commit may have lost the operation that it was chained to */
-	if (q->chained && ret >= 0 && uring_sqes(&q->ring))
+	/* for want of memory not all were taken: a commit must not go without what it follows */
+	if (uring_sqes(&q->ring) && uring_last_taken(&q->ring)->flags & IOSQE_IO_LINK)
 		queue_die(q, "the kernel has no memory for requests");
-	q->chained = q->chained && uring_sqes(&q->ring);
 	q->expected = 0;
 	q->few = uring_cqes(&q->ring) <= FEW;
 	while (uring_next_cqe(&q->ring, &cqe))
@@ -1139,14 +1155,15 @@ static void queue_fetch_all(struct queue *q)
 /*
  * A client that puts many requests under way is not to be interrupted at each
  * of them: as a batch task the server takes its turn when the client sleeps or
- * another CPU is free, and serves what has come together by then. Not for
- * children. By the system call: musl has only a stub.
+ * another CPU is free, and serves what has come together by then. A policy that
+ * the user has chosen stays. By the system calls: musl has only stubs.
  */
 static void queue_be_batch(void)
 {
 	const struct sched_param param = { 0 };
 
-	if (syscall(SYS_sched_setscheduler, 0, SCHED_BATCH | SCHED_RESET_ON_FORK, &param))
+	if (syscall(SYS_sched_getscheduler, 0) == SCHED_OTHER &&
+	    syscall(SYS_sched_setscheduler, 0, SCHED_BATCH, &param))
 		debug("no SCHED_BATCH: %s", strerror(errno));
 }
 
@@ -1162,7 +1179,6 @@ static int queue_start(struct queue *q)
 	if (q->s->o->cpu_affinity && CPU_COUNT(&q->cpus) &&
 	    sched_setaffinity(0, sizeof(q->cpus), &q->cpus))
 		debug("queue %u: its CPUs are offline, left where it is", q->q_id);
-	/* a tag may have a backend's operation and the commit chained to it */
 	ret = uring_init(&q->ring, 2 * q->depth + QUEUE_SPARE_SQES,
 			 IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN |
 			 IORING_SETUP_DEFER_TASKRUN);
@@ -1658,7 +1674,8 @@ static int server_make_queues(struct server *s)
 			.be = s->be,
 			.q_id = (uint16_t)i,
 			.depth = s->ctrl.info.queue_depth,
-			.can_pair = true,
+			/* 6.17: all drivers that have it answer GET_DATA on the spot, or refuse the commit */
+			.can_pair = s->ctrl.features & UBLK_F_BUF_REG_OFF_DAEMON,
 			.page = (uintptr_t)sysconf(_SC_PAGESIZE),
 			.cmd_fetch = cmd_encode(enc, UBLK_IO_FETCH_REQ, size),
 			.cmd_commit = cmd_encode(enc, UBLK_IO_COMMIT_AND_FETCH_REQ, size),

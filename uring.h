@@ -207,6 +207,14 @@ static inline unsigned uring_sqes(const struct uring *ring)
 	return ring->sq_tail - __atomic_load_n(ring->sq_khead, __ATOMIC_ACQUIRE);
 }
 
+/* The last SQE that the kernel has taken, as it was filled; not before the first uring_enter(). */
+static inline const struct io_uring_sqe *uring_last_taken(const struct uring *ring)
+{
+	unsigned last = __atomic_load_n(ring->sq_khead, __ATOMIC_ACQUIRE) - 1;
+
+	return &ring->sqes[(size_t)(last & ring->sq_mask) << ring->sqe_shift];
+}
+
 /* CQEs that wait to be taken. */
 static inline unsigned uring_cqes(const struct uring *ring)
 {

@@ -72,7 +72,7 @@ function table(   g, i, n, w, row, part, any, top, under) {
 
 # The ratios to loop-tmpfs of each round, sorted into r[1..]
 function sorted(row, work, r,   n, i, j, t) {
-	n = rounds[row, work]
+	n = rounds[row, work] < rounds["loop-tmpfs", work] ? rounds[row, work] : rounds["loop-tmpfs", work]
 	for (i = 1; i <= n; i++) r[i] = round[row, work, i] / round["loop-tmpfs", work, i]
 	for (i = 2; i <= n; i++) for (j = i; j > 1 && r[j - 1] > r[j]; j--) { t = r[j]; r[j] = r[j - 1]; r[j - 1] = t }
 	return n
@@ -88,7 +88,7 @@ function table_smp(   i, w, n, r, works_smp) {
 		printf "%-26s", label[order[i]]
 		for (w = 1; w in works_smp; w++) {
 			n = sorted(order[i], works_smp[w], r)
-			printf " %18s", sprintf("%.2f (%.2f-%.2f)", r[int((n + 1) / 2)], r[1], r[n])
+			printf " %18s", n ? sprintf("%.2f (%.2f-%.2f)", r[int((n + 1) / 2)], r[1], r[n]) : "-"
 		}
 		print ""
 	}

@@ -1,6 +1,6 @@
 # What a disk costs: runs in the benchmark's virtual machine, whose clock counts
 # instructions, or with BENCH=smp in one that keeps real time. Prints lines
-# "bench: ROW WORKLOAD IOPS", of which tests/bench-table makes the tables.
+# "bench: ROW WORKLOAD IOPS", of which tests/bench.awk makes the tables.
 set -u
 SIZE=256M
 WORKLOADS=${BENCH_WORKLOADS:-randread-4k-64,randwrite-4k-64,randread-4k-1,randwrite-4k-1,read-128k-16,write-128k-16}
