@@ -479,27 +479,45 @@ static int file_measure(struct dev *dev, const struct options *o, const char **w
 	return 0;
 }
 
-/* A number in /sys/dev/block/MAJ:MIN/queue, or of the disk if that is a partition; 0 if there is none. */
+/* Open a file of a block device, or of the disk if that is a partition, in /sys. */
+static FILE *bdev_attr(dev_t devno, const char *name)
+{
+	static const char *const places[] = { "", "../" };
+	char path[128];
+	FILE *f = NULL;
+
+	for (int i = 0; i < 2 && !f; i++) {
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s%s", major(devno), minor(devno), places[i], name);
+		f = fopen(path, "re");
+	}
+	return f;
+}
+
+/* A number among a block device's limits; 0 if there is none. */
 static uint64_t bdev_limit(dev_t devno, const char *name)
 {
-	static const char *const places[] = { "queue", "../queue" };
 	unsigned long long n = 0;
-	char path[128];
+	FILE *f = bdev_attr(devno, name);
 
-	for (int i = 0; i < 2; i++) {
-		FILE *f;
-
-		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(devno),
-			 minor(devno), places[i], name);
-		f = fopen(path, "re");
-		if (!f)
-			continue;
-		if (fscanf(f, "%llu", &n) != 1)
-			n = 0;
+	if (f && fscanf(f, "%llu", &n) != 1)
+		n = 0;
+	if (f)
 		fclose(f);
-		break;
-	}
 	return n;
+}
+
+/*
+ * The largest request that a disk takes in one piece, in bytes; 0: it has no
+ * queue of requests (brd, device-mapper), or is not known.
+ */
+static uint32_t bdev_max_rw(dev_t devno)
+{
+	FILE *mq = bdev_attr(devno, "mq");
+
+	if (!mq)
+		return 0;
+	fclose(mq);
+	return (uint32_t)(bdev_limit(devno, "queue/max_sectors_kb") / 4 * 4096);
 }
 
 /*
@@ -513,8 +531,8 @@ static void file_probe_punch(struct dev *dev, const struct stat *st, struct file
 
 	f->punch_align = 1;
 	if (f->is_bdev) {
-		f->punch_align = (uint32_t)bdev_limit(st->st_rdev, "logical_block_size");
-		can = f->punch_align && bdev_limit(st->st_rdev, "write_zeroes_max_bytes");
+		f->punch_align = (uint32_t)bdev_limit(st->st_rdev, "queue/logical_block_size");
+		can = f->punch_align && bdev_limit(st->st_rdev, "queue/write_zeroes_max_bytes");
 	} else {
 		can = fallocate(dev->fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
 				(st->st_size + 8191) / 4096 * 4096, 4096) == 0;
@@ -566,7 +584,7 @@ static bool file_direct(struct dev *dev, const struct options *o, const struct s
 	}
 	dio_align(dev->fd, &mem, &off);
 	if (!off && f->is_bdev)
-		off = (uint32_t)bdev_limit(st->st_rdev, "logical_block_size");
+		off = (uint32_t)bdev_limit(st->st_rdev, "queue/logical_block_size");
 	if (!off)
 		off = dio_probe(dev->fd, f->base);
 	if (!off)
@@ -585,7 +603,7 @@ static bool file_direct(struct dev *dev, const struct options *o, const struct s
 	if (dev->physical_block_size < off)
 		dev->physical_block_size = off;
 	dev->dma_align = mem > 4 ? mem : 4;
-	f->max_rw = (uint32_t)bdev_limit(f->is_bdev ? st->st_rdev : st->st_dev, "max_sectors_kb") / 4 * 4096;
+	f->max_rw = bdev_max_rw(f->is_bdev ? st->st_rdev : st->st_dev);
 	return true;
 }
 

@@ -611,6 +611,8 @@ static int ctrl_wait_gone(struct ctrl *c, uint32_t id, uint64_t cookie, int time
 		}
 		nap_ms(2);
 	}
+	/* the driver drops the device, then frees its number, and of that it does not tell */
+	nap_ms(5);
 	return 0;
 }
 
