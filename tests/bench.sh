@@ -111,7 +111,7 @@ row() {
 # The rows in turn, so that what else the machine does meets all of them alike
 smp() {
 	local round row work
-	for round in 1 2 3 4 5; do
+	for round in $(seq "${BENCH_ROUNDS:-5}"); do
 		for row in brd loop-tmpfs mem mem-q2 mem-q2-affinity; do
 			make $row
 			for work in randread-4k-64 randwrite-4k-64 randread-4k-1 read-128k-16; do
