@@ -423,6 +423,7 @@ static void test_pairs(struct fake *f)
 	backend_result = 4096;
 	ok = commands(f, news, 1, &cmd, &op) == 1 && op == 0x22 && commands(f, got, 0, &cmd, &op) == 1 && op == 0x21;
 	CHECK("pair: not with a driver that may not take it", ok);
+	test_queue.can_pair = true;
 	test_iods[1].nr_sectors = 9;
 	backend_result = 9 * 512;
 	ok = commands(f, news, 1, &cmd, &op) == 1 && op == 0x22 && commands(f, got, 0, &cmd, &op) == 1 && op == 0x21;
@@ -634,39 +635,33 @@ static int file_end(int res)
 	return backend_file.complete(&file_q, &file_io, res);
 }
 
-/* Is it under way? For a READ or WRITE that has not begun, its SQE is then the last. */
-static bool file_queued(int ret)
-{
-	return ret == IO_QUEUED_LAST;
-}
-
 static void test_file_results(void)
 {
 	const struct io_uring_sqe *s;
 	bool ok;
 
-	ok = file_queued(file_begin(UBLK_IO_OP_READ, 0)) && (s = file_sqe()) && s->opcode == IORING_OP_READ &&
+	ok = file_begin(UBLK_IO_OP_READ, 0) == IO_QUEUED_LAST && (s = file_sqe()) && s->opcode == IORING_OP_READ &&
 	     s->off == 65536 + 8192 && s->len == 4096 && s->addr == (uintptr_t)test_bufs &&
 	     s->fd == BACKING_FILE && s->user_data == user_data_pack(KIND_BACKEND, 3);
 	CHECK("file: a READ goes to its place in the window", ok && file_end(4096) == 4096 && !file_sqe());
-	ok = file_queued(file_begin(UBLK_IO_OP_WRITE, 0)) && file_sqe() && file_end(512) == IO_QUEUED &&
+	ok = file_begin(UBLK_IO_OP_WRITE, 0) == IO_QUEUED_LAST && file_sqe() && file_end(512) == IO_QUEUED &&
 	     (s = file_sqe()) && s->opcode == IORING_OP_WRITE && s->off == 65536 + 8192 + 512 &&
 	     s->len == 3584 && s->addr == (uintptr_t)test_bufs + 512 && !s->rw_flags &&
 	     file_end(1) == IO_QUEUED && (s = file_sqe()) && s->len == 3583 && file_end(3583) == 4096;
 	CHECK("file: a short result is continued until whole", ok);
-	ok = file_queued(file_begin(UBLK_IO_OP_WRITE, 0)) && file_sqe() && file_end(512) == IO_QUEUED &&
+	ok = file_begin(UBLK_IO_OP_WRITE, 0) == IO_QUEUED_LAST && file_sqe() && file_end(512) == IO_QUEUED &&
 	     file_sqe() && file_end(-ENOSPC) == -ENOSPC && !file_sqe();
 	CHECK("file: short, then no space: an error, not a short result", ok);
-	ok = file_queued(file_begin(UBLK_IO_OP_READ, 0)) && file_sqe() && file_queued(file_end(-EINTR)) &&
-	     (s = file_sqe()) && !(s->flags & IOSQE_ASYNC) && file_queued(file_end(-EAGAIN)) &&
+	ok = file_begin(UBLK_IO_OP_READ, 0) == IO_QUEUED_LAST && file_sqe() && file_end(-EINTR) == IO_QUEUED_LAST &&
+	     (s = file_sqe()) && !(s->flags & IOSQE_ASYNC) && file_end(-EAGAIN) == IO_QUEUED_LAST &&
 	     (s = file_sqe()) && s->flags & IOSQE_ASYNC && s->len == 4096 && file_end(4096) == 4096;
 	CHECK("file: EINTR and EAGAIN are tried again", ok);
 	quiet = true;
-	ok = file_queued(file_begin(UBLK_IO_OP_READ, 0)) && file_sqe() && file_end(1024) == IO_QUEUED &&
+	ok = file_begin(UBLK_IO_OP_READ, 0) == IO_QUEUED_LAST && file_sqe() && file_end(1024) == IO_QUEUED &&
 	     file_sqe() && file_end(0) == -EIO;
 	quiet = false;
 	CHECK("file: the end of the file inside a READ is an error",
-	      ok && file_queued(file_begin(UBLK_IO_OP_WRITE, 0)) && file_sqe() && file_end(0) == -EIO);
+	      ok && file_begin(UBLK_IO_OP_WRITE, 0) == IO_QUEUED_LAST && file_sqe() && file_end(0) == -EIO);
 	ok = file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && (s = file_sqe()) &&
 	     s->rw_flags == IORING_RWF_DSYNC && file_end(4096) == 4096;
 	CHECK("file: FUA writes are RWF_DSYNC", ok);
@@ -683,7 +678,7 @@ static void test_file_results(void)
 	ok = file_begin(UBLK_IO_OP_FLUSH, 0) == IO_QUEUED && file_sqe() && file_end(-EIO) == -EIO &&
 	     file_begin(UBLK_IO_OP_FLUSH, 0) == -EIO && !file_sqe() &&
 	     file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == -EIO && !file_sqe() &&
-	     file_queued(file_begin(UBLK_IO_OP_WRITE, 0)) && file_sqe() && file_end(4096) == 4096;
+	     file_begin(UBLK_IO_OP_WRITE, 0) == IO_QUEUED_LAST && file_sqe() && file_end(4096) == 4096;
 	CHECK("file: the first fsync error stays, for FLUSH and FUA", ok);
 }
 
