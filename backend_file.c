@@ -294,12 +294,12 @@ static int file_try(const struct dev *dev, struct file *f, struct io *io)
 	const off_t off = (off_t)(f->base + io->off);
 	int ret;
 
+	if (io->op == UBLK_IO_OP_READ && file_map_read(dev, f, io))
+		return (int)io->len;
 	switch (file_how(f, io)) {
 	case HOW_RING:
 		break;
 	case HOW_NOWAIT:
-		if (io->op == UBLK_IO_OP_READ && file_map_read(dev, f, io))
-			return (int)io->len;
 		ret = rw_nowait(dev, io, off);
 		if (ret != -EOPNOTSUPP)
 			return ret;
@@ -307,8 +307,6 @@ static int file_try(const struct dev *dev, struct file *f, struct io *io)
 		__atomic_store_n(&f->write_how, HOW_INLINE, __ATOMIC_RELAXED);
 		break;
 	case HOW_INLINE:
-		if (io->op == UBLK_IO_OP_READ && file_map_read(dev, f, io))
-			return (int)io->len;
 		return rw_inline(dev, f, io, off);
 	}
 	return -EAGAIN;

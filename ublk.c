@@ -921,12 +921,11 @@ static void io_got_data(struct queue *q, struct io *io)
 	bool whole = q->iods[io->tag].nr_sectors == io->len >> SECTOR_SHIFT;
 
 	io->state = IO_SERVED;
-	if (io->res < 0 || !whole)
-		io_finish(q, io, io->res < 0 ? io->res : -EIO);
-	else if (q->dev->data_path == DATA_DIRECT)
-		io_finish(q, io, io->res);
-	else
-		io_finish(q, io, q->be->queue(q, io));
+	if (io->res >= 0 && !whole)
+		io->res = -EIO;
+	else if (io->res >= 0 && q->dev->data_path != DATA_DIRECT)
+		io->res = q->be->queue(q, io);
+	io_finish(q, io, io->res);
 }
 
 /* The driver has something for a tag: the states at the head of this file. */

@@ -41,7 +41,7 @@ enum {
 #define UBLK_F_NEED_GET_DATA		(1ULL << 2)
 #define UBLK_F_CMD_IOCTL_ENCODE		(1ULL << 6)
 #define UBLK_F_AUTO_BUF_REG		(1ULL << 11)	/* 6.16 */
-#define UBLK_F_BUF_REG_OFF_DAEMON		(1ULL << 14)	/* 6.17 */
+#define UBLK_F_BUF_REG_OFF_DAEMON	(1ULL << 14)	/* 6.17 */
 #define UBLK_F_SAFE_STOP_DEV		(1ULL << 17)
 #define UBLK_F_NO_AUTO_PART_SCAN	(1ULL << 18)
 

@@ -168,6 +168,13 @@ int uring_init(struct uring *ring, unsigned entries, unsigned flags);
  */
 void uring_exit(struct uring *ring);
 
+/* SQEs filled that the kernel has not taken: after uring_enter(), normally none. */
+static inline unsigned uring_sqes(const struct uring *ring)
+{
+	/* pairs with the kernel's release of head when it has consumed SQEs */
+	return ring->sq_tail - __atomic_load_n(ring->sq_khead, __ATOMIC_ACQUIRE);
+}
+
 /*
  * The next SQE, its first 64 bytes zeroed; the caller fills it before the next
  * uring_enter(). Returns NULL when all are taken: a caller that sized the ring
@@ -175,11 +182,9 @@ void uring_exit(struct uring *ring);
  */
 static inline struct io_uring_sqe *uring_get_sqe(struct uring *ring)
 {
-	/* pairs with the kernel's release of head when it has consumed SQEs */
-	unsigned head = __atomic_load_n(ring->sq_khead, __ATOMIC_ACQUIRE);
 	struct io_uring_sqe *sqe;
 
-	if (ring->sq_tail - head > ring->sq_mask)
+	if (uring_sqes(ring) > ring->sq_mask)
 		return NULL;
 	sqe = &ring->sqes[(size_t)(ring->sq_tail++ & ring->sq_mask) << ring->sqe_shift];
 	memset(sqe, 0, sizeof(*sqe));
@@ -200,12 +205,6 @@ int uring_enter(struct uring *ring, unsigned wait_nr, int timeout_ms);
  * 5.18 nothing happens. Kernel: io_ringfd_register().
  */
 void uring_register_ring(struct uring *ring);
-
-/* SQEs filled that the kernel has not taken: after uring_enter(), normally none. */
-static inline unsigned uring_sqes(const struct uring *ring)
-{
-	return ring->sq_tail - __atomic_load_n(ring->sq_khead, __ATOMIC_ACQUIRE);
-}
 
 /* The last SQE that the kernel has taken, as it was filled; not before the first uring_enter(). */
 static inline const struct io_uring_sqe *uring_last_taken(const struct uring *ring)

@@ -12,13 +12,13 @@ die() { echo "FAIL - bench: $*" >&2; exit 1; }
 
 # fio_iops DEV WORKLOAD [OPTION...]: print its I/Os per second
 fio_iops() {
-	local dev=$1 work=$2 bytes=${BENCH_BYTES:-}
+	local dev=$1 work=$2 bytes
 	shift 2
 	set -- "${work%%-*}" "${work#*-}" "$@"
 	local rw=$1 bs=${2%-*} qd=${2#*-}
 	shift 2
 	# about half a second of the guest's time; with a queue of one it goes slower
-	[ "$bytes" ] || case $bs-$qd in 4k-1) bytes=80M ;; 4k-*) bytes=160M ;; *) bytes=640M ;; esac
+	case $bs-$qd in 4k-1) bytes=80M ;; 4k-*) bytes=160M ;; *) bytes=640M ;; esac
 	fio --name=bench --filename="$dev" --direct=1 --ioengine=io_uring --rw="$rw" --bs="$bs" --iodepth="$qd" \
 		--size=$SIZE --io_size="$bytes" --norandommap --randrepeat=1 --group_reporting --output-format=json "$@" \
 		--output=/tmp/fio.json >/tmp/fio.out 2>&1 || die "fio: $(cat /tmp/fio.out)"
@@ -31,7 +31,7 @@ report() {
 	iops=$(fio_iops "$@") || exit
 	echo "bench: $row $work $iops"
 }
-fill() { dd if=/dev/zero of="$1" bs=1M count="${2:-256}" oflag=direct conv=notrunc,fsync 2>/dev/null || die "cannot fill $1"; }
+fill() { dd if=/dev/zero of="$1" bs=1M count=256 oflag=direct conv=notrunc,fsync 2>/dev/null || die "cannot fill $1"; }
 
 make_loop() { dev=$(losetup -f --show "$@") || die "losetup $*"; undo="losetup -d $dev"; }
 make_ublk() { dev=$(ublk "$@" -d -q) || die "ublk $*"; undo="ublk stop -q $dev"; }

@@ -39,13 +39,15 @@ check "full: buffered writers hear of it at fsync" full_buffered
 
 # EIO: eight sectors in the middle cannot be read or written
 size=$((64 * 2048))
-bad() {
-	dmsetup create bad <<-T || return 1
+bad_disk() {
+	dmsetup create bad <<-T
 		0 8192 linear /dev/ram0 0
 		8192 8 error
 		8200 $((size - 8200)) linear /dev/ram0 8200
 	T
-	ublk file /dev/mapper/bad --direct -d -q >/dev/null || return 1
+}
+bad() {
+	bad_disk && ublk file /dev/mapper/bad --direct -d -q >/dev/null || return 1
 	dd if=/dev/ublkb0 of=/dev/null bs=4k skip=1024 count=1 iflag=direct 2>err && { echo "reads"; return 1; }
 	grep -q 'Input/output' err || return 1
 	dd if=src of=/dev/ublkb0 bs=1M seek=4 count=1 oflag=direct conv=notrunc 2>err && { echo "writes"; return 1; }
@@ -56,12 +58,7 @@ bad() {
 check "bad sectors: EIO there, and only there" bad
 bad_cached() {	# a page that cannot be read may stay in the cache, of no use
 	local i
-	dmsetup create bad <<-T || return 1
-		0 8192 linear /dev/ram0 0
-		8192 8 error
-		8200 $((size - 8200)) linear /dev/ram0 8200
-	T
-	ublk file /dev/mapper/bad -d -q >/dev/null || return 1
+	bad_disk && ublk file /dev/mapper/bad -d -q >/dev/null || return 1
 	for i in 1 2 3 4; do
 		timeout 10 dd if=/dev/ublkb0 of=/dev/null bs=4k skip=1024 count=1 iflag=direct 2>err && { echo "reads"; return 1; }
 		grep -q 'Input/output' err || { echo "time $i: $(cat err)"; return 1; }
