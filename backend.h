@@ -33,6 +33,8 @@ struct options {
 	uint64_t qdepth;
 	uint64_t wait;		/* seconds */
 	bool cpu_affinity, read_only, no_part_scan, no_modprobe;
+	bool recoverable;	/* file: the device waits when its server dies */
+	bool resilient;		/* the same, and a parent that starts the next one */
 	bool daemon, quiet, verbose;
 	bool prealloc, huge;	/* mem */
 	const char *path;	/* file: this and the next four */
@@ -61,7 +63,9 @@ enum data_path {
 
 /*
  * A block device as its backend describes it. open() fills it in, and from
- * then on it does not change: every queue's thread reads it.
+ * then on it does not change: every queue's thread reads it. With
+ * options.resilient open() is called in the parent that holds what must survive
+ * a server; each server is a child of that, forked with all of it in place.
  */
 struct dev {
 	uint64_t size;			/* bytes, a multiple of block_size */
@@ -77,6 +81,9 @@ struct dev {
 	bool fua;			/* a WRITE with UBLK_IO_F_FUA is safe when answered */
 	uint32_t dma_align;		/* of memory in a request, bytes; 0: the driver's default */
 	int fd;				/* what io_sqe() operates on, or -1 */
+	uint32_t identity;		/* 20 bits that tell this storage from others; see recover */
+	bool bounce;			/* DATA_DIRECT: each tag has a buffer in io->buf as well, to copy
+					   to or from where queue() has no memory to name */
 	bool came_up;			/* the loop's word to close(): it has been in use */
 	void *priv;			/* the backend's own */
 };
@@ -132,6 +139,12 @@ struct backend {
 	 * does. NULL for a backend that never returns IO_QUEUED.
 	 */
 	int (*complete)(struct queue *q, struct io *io, int res);
+
+	/*
+	 * dev->identity of the storage that these options name, without opening
+	 * it. Returns 0 or -errno. NULL for a backend that cannot be recovered.
+	 */
+	int (*identity)(const struct options *o, uint32_t *identity);
 };
 
 /* The device that a queue belongs to. */

@@ -22,6 +22,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -69,6 +70,10 @@ enum how {
 			   wait. As in the loop driver, a filesystem that is frozen stops all of it */
 };
 
+/*
+ * In memory that a server shares with its guard and so with the server after
+ * it: a failed fsync is not forgotten because a process died.
+ */
 struct file {
 	uint64_t base;		/* --offset: where the device begins in the file */
 	int read_how, write_how;	/* any queue's thread */
@@ -79,7 +84,9 @@ struct file {
 	uint32_t max_rw;	/* bytes that the disk below takes in one piece; 0: not known */
 	uint32_t punch_align;	/* fallocate on a block device wants whole blocks of it */
 	bool is_bdev;
-	const char *created;	/* by us, to be unlinked if nothing comes of it */
+	int created_in;		/* the directory of a file that we have created, to be unlinked if
+				   nothing comes of it; else -1. The server leaves the caller's mounts */
+	const char *created;	/* its name there */
 	int sync_err;		/* the first failed fsync, for good; any queue's thread */
 	bool told_eof;
 };
@@ -405,21 +412,35 @@ static int file_lock(int fd, const struct stat *st, bool read_only, const char *
 	return -EBUSY;
 }
 
+/* Remember the file of this path as ours. Returns 0 or -errno. */
+static int file_note_created(struct file *f, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char dir[4096];
+
+	snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+	f->created = slash ? slash + 1 : path;
+	f->created_in = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return f->created_in < 0 ? -errno : 0;
+}
+
 /* Returns the descriptor or -errno. What is asked for in vain is said. */
 static int file_open_path(struct dev *dev, const struct options *o, struct file *f, const char **why)
 {
+	int fd, ret, flags = O_CLOEXEC | O_NOCTTY;
 	struct stat st;
-	int fd, flags = O_CLOEXEC | O_NOCTTY;
 
 	if (o->create) {
 		fd = open(o->path, O_RDWR | O_CREAT | O_EXCL | flags, 0600);
 		if (fd < 0)
 			return -errno;
-		f->created = o->path;
-		if (ftruncate(fd, (off_t)(o->offset + o->size)) == 0)
+		ret = file_note_created(f, o->path);
+		if (!ret && ftruncate(fd, (off_t)(o->offset + o->size)))
+			ret = -errno;
+		if (!ret)
 			return fd;
 		close(fd);
-		return -errno;
+		return ret;
 	}
 	/* before opening: opening a fifo waits for its other end */
 	if (stat(o->path, &st))
@@ -624,6 +645,7 @@ static void file_map(const struct dev *dev, struct file *f)
 	if (p == MAP_FAILED)
 		return;
 	(void)madvise(p, dev->size + skip, MADV_DONTDUMP);
+	(void)munlock(p, dev->size + skip);	/* the page cache is not ours to keep */
 	f->map = p + skip;
 }
 
@@ -659,24 +681,49 @@ static void file_close(struct dev *dev)
 	if (f->map)
 		munmap(f->map - skip, dev->size + skip);
 	free(f->windows);
-	if (f->created && !dev->came_up)
-		unlink(f->created);
+	if (f->created_in >= 0 && !dev->came_up)
+		unlinkat(f->created_in, f->created, 0);
+	if (f->created_in >= 0)
+		close(f->created_in);
 	if (dev->fd >= 0)
 		close(dev->fd);
 	dev->fd = -1;
-	free(dev->priv);
+	munmap(dev->priv, sizeof(*f));
 	dev->priv = NULL;
+}
+
+/* 20 bits of what makes a device of this file at this offset the same device. Not a secret: FNV-1a. */
+static uint32_t identity_of(const struct stat *st, uint64_t base)
+{
+	const bool bdev = S_ISBLK(st->st_mode);
+	const uint64_t words[] = { bdev ? st->st_rdev : st->st_dev, bdev ? 0 : st->st_ino, base };
+	uint64_t hash = 0xcbf29ce484222325ULL;
+
+	for (size_t i = 0; i < sizeof(words); i++)
+		hash = (hash ^ ((const unsigned char *)words)[i]) * 0x100000001b3ULL;
+	return (uint32_t)(hash >> 44);
+}
+
+static int file_identity(const struct options *o, uint32_t *identity)
+{
+	struct stat st;
+
+	if (stat(o->path, &st))
+		return -errno;
+	*identity = identity_of(&st, o->offset);
+	return 0;
 }
 
 static int file_open(struct dev *dev, const struct options *o, const char **why)
 {
-	struct file *f = calloc(1, sizeof(*f));
+	struct file *f = mmap(NULL, sizeof(*f), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	bool direct = false;
 	struct stat st;
 	int ret;
 
-	if (!f)
+	if (f == MAP_FAILED)
 		return -ENOMEM;
+	f->created_in = -1;
 	f->base = o->offset;
 	f->page = (uint64_t)sysconf(_SC_PAGESIZE);
 	dev->priv = f;
@@ -691,6 +738,8 @@ static int file_open(struct dev *dev, const struct options *o, const char **why)
 	ret = dev->fd < 0 ? dev->fd : 0;
 	if (!ret && fstat(dev->fd, &st))
 		ret = -errno;
+	if (!ret)
+		dev->identity = identity_of(&st, f->base);
 	/* not on a block device: udev takes locks there, and O_EXCL is the claim */
 	if (!ret && !f->is_bdev)
 		ret = file_lock(dev->fd, &st, dev->read_only, why);
@@ -713,4 +762,5 @@ const struct backend backend_file = {
 	.close = file_close,
 	.queue = file_queue,
 	.complete = file_complete,
+	.identity = file_identity,
 };

@@ -1,19 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * mem: a RAM disk in one anonymous mapping.
+ * mem: a RAM disk in one mapping.
  *
  * Nothing is copied here. queue() tells where in the mapping the bytes of a
  * request lie, and the kernel copies between there and its client's pages.
  * The mapping is sparse: a page is taken when it is first written, a read of
  * a page that was never written reads the kernel's one page of zeroes, and a
- * discarded page is given back. So a device may be far larger than memory.
+ * discarded page is given back. So a device may be far larger than memory; what
+ * would take the last of that is refused with -ENOSPC before it is taken.
+ *
+ * With --resilient the memory is a memfd, which the server's guard has open as
+ * well, so that it outlives a server. There a fault takes a page even to read a
+ * hole; so what is not known to be there is read(2), which takes none.
  */
+#define _GNU_SOURCE
 #include "backend.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /*
@@ -23,16 +31,79 @@
 #define MAX_DISCARD	(128U << 20)
 #define MAX_ZERO_FILL	(1U << 20)
 
+#define GRANT		(64LL << 20)	/* taken before the kernel is asked again what is left */
+#define RESERVE_MAX	(256LL << 20)	/* left to the rest of the machine; less if it is small */
+
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE	23	/* Linux 5.14 */
+#endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED	24	/* Linux 5.18 */
+#endif
+#ifndef SEEK_DATA
+#define SEEK_DATA		3
+#define SEEK_HOLE		4
+#endif
+#ifndef FALLOC_FL_PUNCH_HOLE
+#define FALLOC_FL_KEEP_SIZE	1	/* linux/falloc.h: not every libc has it */
+#define FALLOC_FL_PUNCH_HOLE	2
 #endif
 
 struct mem {
 	char *base;
 	uint64_t page;		/* bytes */
 	uint64_t len;		/* of the mapping: dev->size in whole pages */
-	bool keep_pages;	/* --prealloc: never give a page back */
+	int fd;			/* --resilient: the memory; else -1 */
+	char *zeroes;		/* --resilient: max_io bytes that nobody writes */
+
+	/*
+	 * A byte for each page: 1 if it is there. NULL with --prealloc, where
+	 * all are, and stay. Any queue's thread: a 0 may be out of date, and a 1
+	 * as well where requests overlap; both cost memory or time, never data.
+	 */
+	unsigned char *present;
+	int64_t budget;		/* bytes; any queue's thread */
 };
+
+/* A line of /proc/meminfo in bytes, or -1. Without stdio: this is on the way of a request. */
+static int64_t meminfo(const char *name)
+{
+	char text[2048];
+	int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	const char *line;
+
+	if (fd >= 0)
+		close(fd);
+	if (n <= 0)
+		return -1;
+	text[n] = 0;
+	line = strstr(text, name);
+	return line ? strtoll(line + strlen(name), NULL, 10) * 1024 : -1;
+}
+
+/*
+ * May so many bytes more be taken? There is no telling beforehand whether the
+ * kernel will find a page, and when it does not it kills a process to get one.
+ * So it is asked now and then what is left, and the last of that is not taken.
+ */
+static bool mem_afford(struct mem *m, int64_t bytes)
+{
+	int64_t left, reserve;
+
+	if (__atomic_sub_fetch(&m->budget, bytes, __ATOMIC_RELAXED) >= 0)
+		return true;
+	left = meminfo("MemAvailable:");
+	reserve = meminfo("MemTotal:") / 32;
+	left = left < 0 ? 2 * GRANT : left - (reserve < RESERVE_MAX ? reserve : RESERVE_MAX);
+	if (left < bytes) {
+		__atomic_store_n(&m->budget, 0, __ATOMIC_RELAXED);
+		return false;
+	}
+	left = left / 2 < GRANT ? left / 2 : GRANT;
+	__atomic_store_n(&m->budget, left - bytes, __ATOMIC_RELAXED);
+	return true;
+}
 
 /* Touch every page, with progress for a person who waits. */
 static int mem_prealloc(const struct mem *m, bool quiet)
@@ -61,18 +132,55 @@ static void mem_close(struct dev *dev)
 {
 	struct mem *m = dev->priv;
 
-	if (m && m->base)
+	if (m->base)
 		munmap(m->base, m->len);
+	if (m->zeroes)
+		munmap(m->zeroes, dev->max_io);
+	if (m->fd >= 0)
+		close(m->fd);
+	free(m->present);
 	free(m);
 	dev->priv = NULL;
+}
+
+/* Private to this process, or shared with the guard and with the servers after this one. */
+static int mem_map(struct dev *dev, struct mem *m)
+{
+	const bool shared = dev->bounce;
+	void *p;
+
+	if (shared) {
+		m->fd = (int)syscall(SYS_memfd_create, "ublk-mem", 1U /* MFD_CLOEXEC */);
+		if (m->fd < 0 || ftruncate(m->fd, (off_t)m->len))
+			return -errno;
+		p = mmap(NULL, dev->max_io, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (p == MAP_FAILED)
+			return -errno;
+		m->zeroes = p;
+	}
+	p = mmap(NULL, m->len, PROT_READ | PROT_WRITE,
+		 MAP_NORESERVE | (shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS), m->fd, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	m->base = p;
+	return 0;
+}
+
+static void mem_warn(const struct dev *dev)
+{
+	const int64_t left = meminfo("MemAvailable:");
+
+	if (left >= 0 && dev->size > (uint64_t)left)
+		backend_notice("mem: %llu MiB are more than the %llu MiB of memory that are available now: "
+			       "once those are written, more fails with ENOSPC",
+			       (unsigned long long)dev->size >> 20, (unsigned long long)left >> 20);
 }
 
 static int mem_open(struct dev *dev, const struct options *o, const char **why)
 {
 	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 	struct mem *m;
-	void *base;
-	int ret = 0;
+	int ret;
 
 	dev->block_size = o->block_size ? (uint32_t)o->block_size : 512;
 	dev->physical_block_size = (uint32_t)page;
@@ -83,34 +191,47 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 	dev->discard_granularity = (uint32_t)page;
 	dev->read_only = o->read_only;
 	dev->data_path = DATA_DIRECT;
+	dev->bounce = o->resilient;
 
 	m = calloc(1, sizeof(*m));
 	if (!m)
 		return -ENOMEM;
 	dev->priv = m;
+	m->fd = -1;
 	m->page = page;
-	m->keep_pages = o->prealloc;
 	m->len = (o->size + page - 1) / page * page;
-	base = mmap(NULL, m->len, PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (base == MAP_FAILED) {
-		ret = -errno;
+	ret = mem_map(dev, m);
+	if (ret) {
 		*why = "the kernel does not map that much memory (vm.overcommit_memory, ulimit -v)";
 		goto out;
 	}
-	m->base = base;
 	/* not by default: one sector written would take 2 MiB. EINVAL: kernel without */
-	(void)madvise(base, m->len, o->huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-	(void)madvise(base, m->len, MADV_DONTDUMP);	/* the users' data is not for core files */
+	(void)madvise(m->base, m->len, o->huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	(void)madvise(m->base, m->len, MADV_DONTDUMP);	/* the users' data is not for core files */
+	if (m->fd < 0)
+		(void)madvise(m->base, m->len, MADV_DONTFORK);	/* and no child's copy of it */
 	if (o->prealloc) {
 		ret = mem_prealloc(m, o->quiet);
 		if (ret)
 			*why = "not enough memory to take it all at once (--prealloc)";
+	} else {
+		mem_warn(dev);
+		m->present = calloc(m->len / page, 1);
+		ret = m->present ? 0 : -ENOMEM;
 	}
 out:
 	if (ret)
 		mem_close(dev);
 	return ret;
+}
+
+/* The pages that a range touches, as a part of m->present. */
+static unsigned char *mem_pages(const struct mem *m, uint64_t off, uint64_t len, size_t *nr)
+{
+	const uint64_t first = off / m->page;
+
+	*nr = (off + len - 1) / m->page - first + 1;
+	return m->present + first;
 }
 
 /*
@@ -122,12 +243,15 @@ static int mem_give_back(const struct mem *m, uint64_t off, uint64_t len, bool z
 	uint64_t first = (off + m->page - 1) / m->page * m->page;
 	uint64_t end = (off + len) / m->page * m->page;
 
-	if (m->keep_pages || first >= end) {
+	if (!m->present || first >= end) {
 		if (zero)
 			memset(m->base + off, 0, len);
 		return 0;
 	}
-	if (madvise(m->base + first, end - first, MADV_DONTNEED))
+	memset(m->present + first / m->page, 0, (end - first) / m->page);
+	if (m->fd >= 0)		/* fills the ends, but takes no page for that */
+		return fallocate(m->fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, (off_t)off, (off_t)len) ? -errno : 0;
+	if (madvise(m->base + first, end - first, MADV_DONTNEED_LOCKED))
 		return -errno;
 	if (zero) {
 		memset(m->base + off, 0, first - off);
@@ -136,15 +260,60 @@ static int mem_give_back(const struct mem *m, uint64_t off, uint64_t len, bool z
 	return 0;
 }
 
+static int mem_write(struct mem *m, struct io *io)
+{
+	size_t nr, missing = 0;
+	unsigned char *present;
+
+	io->buf = m->base + io->off;
+	if (!m->present)
+		return (int)io->len;
+	present = mem_pages(m, io->off, io->len, &nr);
+	if (memchr(present, 0, nr)) {
+		for (size_t i = 0; i < nr; i++)
+			missing += !present[i];
+		if (!mem_afford(m, (int64_t)(missing * m->page)))
+			return -ENOSPC;
+		memset(present, 1, nr);
+	}
+	return (int)io->len;
+}
+
+/* --resilient: is all of it there, nothing, or some? The kernel knows of pages that an earlier server took. */
+static int mem_read_shared(const struct mem *m, struct io *io)
+{
+	const off_t off = (off_t)io->off, end = off + (off_t)io->len;
+	size_t nr;
+	unsigned char *present = m->present ? mem_pages(m, io->off, io->len, &nr) : NULL;
+	off_t data;
+
+	if (present && memchr(present, 0, nr)) {
+		if (lseek(m->fd, off, SEEK_HOLE) < end) {
+			data = lseek(m->fd, off, SEEK_DATA);
+			if (data < 0 || data >= end)
+				io->buf = m->zeroes;
+			else if (pread(m->fd, io->buf, io->len, off) != (ssize_t)io->len)
+				return -EIO;	/* what is in io->buf is the tag's own buffer */
+			return (int)io->len;
+		}
+		memset(present, 1, nr);
+	}
+	io->buf = m->base + io->off;
+	return (int)io->len;
+}
+
 static int mem_queue(struct queue *q, struct io *io)
 {
-	const struct mem *m = queue_dev(q)->priv;
+	struct mem *m = queue_dev(q)->priv;
 
 	switch (io->op) {
 	case UBLK_IO_OP_READ:
-	case UBLK_IO_OP_WRITE:
+		if (m->fd >= 0)
+			return mem_read_shared(m, io);
 		io->buf = m->base + io->off;
 		return (int)io->len;
+	case UBLK_IO_OP_WRITE:
+		return mem_write(m, io);
 	case UBLK_IO_OP_FLUSH:
 		return 0;
 	case UBLK_IO_OP_DISCARD:

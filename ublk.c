@@ -50,6 +50,19 @@
  *
  * With -d and with a COMMAND, the process that the shell waits for is not the
  * server: struct background.
+ *
+ * WHEN A SERVER DIES
+ *
+ * The driver fails its clients' requests and removes /dev/ublkbN, unless the
+ * device was made to wait: --recoverable. Then the next server finds it
+ * QUIESCED, and
+ *
+ *	START_USER_RECOVERY	the old server's character device must be closed
+ *	open, mmap, FETCH	as above, with the queues and limits that it has
+ *	END_USER_RECOVERY	what was under way comes again, then what has waited
+ *
+ * With --resilient a guard holds what must survive the server and starts the
+ * next one: struct guard.
  */
 #define _GNU_SOURCE
 #include "backend.h"
@@ -71,6 +84,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -87,6 +101,7 @@
 #define DEADLINE_MS	30000		/* nothing waits longer, unless the user says so */
 #define ID_ANY		UINT32_MAX	/* ADD_DEV: the lowest free number */
 #define RRPART		0x125f		/* ioctl BLKRRPART: read the partition table again */
+#define FLSBUF		0x1261		/* ioctl BLKFLSBUF: write back, also what is mounted on it, and drop */
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57		/* Linux 5.6 */
 #endif
@@ -104,6 +119,7 @@ enum {
 	EXIT_IN_USE = 6,
 	EXIT_NO_DEVICE = 7,
 	EXIT_TIMEOUT = 8,
+	EXIT_AGAIN = 75,	/* of a server to its guard: start another; seen by nobody else */
 };
 
 /* ---- messages and failures ---- */
@@ -138,7 +154,7 @@ static void say(const char *fmt, ...)
 enum step {
 	STEP_CONTROL, STEP_RING, STEP_BACKEND, STEP_ADD, STEP_FEATURE, STEP_PARAMS, STEP_CHAR,
 	STEP_AFFINITY, STEP_QUEUE, STEP_START, STEP_NODE, STEP_PRINT, STEP_STOP, STEP_DEL,
-	STEP_INFO, STEP_DAEMON,
+	STEP_INFO, STEP_DAEMON, STEP_RECOVER, STEP_REJOIN, STEP_FLUSH,
 };
 
 static const char *const step_names[] = {
@@ -158,6 +174,9 @@ static const char *const step_names[] = {
 	[STEP_DEL] = "DEL_DEV",
 	[STEP_INFO] = "GET_DEV_INFO",
 	[STEP_DAEMON] = "start a process",
+	[STEP_RECOVER] = "START_USER_RECOVERY",
+	[STEP_REJOIN] = "END_USER_RECOVERY",
+	[STEP_FLUSH] = "write what is dirty",
 };
 
 #define HINT_DRIVER "the driver ublk_drv is not loaded and ublk has not loaded it: " \
@@ -191,6 +210,9 @@ static const struct remedy {
 	{ STEP_CHAR, EBUSY, EXIT_FAILURE, "another program opened it first" },
 	{ STEP_INFO, ENODEV, EXIT_NO_DEVICE, NULL },
 	{ STEP_INFO, EPERM, EXIT_PERMISSION, HINT_ROOT },
+	{ STEP_RECOVER, ENODEV, EXIT_NO_DEVICE, NULL },
+	{ STEP_RECOVER, EPERM, EXIT_PERMISSION, HINT_ROOT },
+	{ STEP_RECOVER, EBUSY, EXIT_IN_USE, NULL },
 	{ STEP_STOP, ENODEV, EXIT_NO_DEVICE, NULL },
 	{ STEP_STOP, EBUSY, EXIT_IN_USE, NULL },
 	{ STEP_STOP, ETIME, EXIT_TIMEOUT, "its dirty pages may still be on their way, or its server hangs" },
@@ -334,13 +356,22 @@ static int ctrl_left(const struct ctrl *c)
 	return left > 0 ? (int)left : 0;
 }
 
+/* A turn of the loop while something else is waited for, which may put off the deadline. */
+static void ctrl_turn(struct ctrl *c, int timeout_ms)
+{
+	uint64_t served = queues_served(c->serving);
+
+	queue_turn(c->serving, timeout_ms);
+	if (c->patient && queues_served(c->serving) != served)
+		ctrl_set_deadline(c);
+}
+
 /*
  * Send the SQE just filled and wait for its CQE, serving meanwhile. Returns
  * its res, or -ETIME: the operation is then still in flight.
  */
 static int ctrl_wait(struct ctrl *c)
 {
-	uint64_t served = c->serving ? queues_served(c->serving) : 0;
 	int ret;
 
 	c->answered = false;
@@ -361,11 +392,7 @@ static int ctrl_wait(struct ctrl *c)
 		}
 		/* every time: the poll may have fired for the command before */
 		queue_watch_ctrl(c->serving);
-		queue_turn(c->serving, ctrl_left(c));
-		if (c->patient && queues_served(c->serving) != served) {
-			served = queues_served(c->serving);
-			ctrl_set_deadline(c);
-		}
+		ctrl_turn(c, ctrl_left(c));
 	}
 }
 
@@ -562,33 +589,53 @@ static int ctrl_simple(struct ctrl *c, enum step step, unsigned nr, uint32_t id,
 
 /*
  * A device number says little: it is used again as soon as it is free. What
- * ADD_DEV puts into ublksrv_flags stays with the device: a mark that it is
- * ours, what it is made of, and 48 random bits to tell it from the next one.
+ * ADD_DEV puts into ublksrv_flags stays with the device, even without a server:
+ * a mark that it is ours, what it is made of and how, 28 random bits to tell it
+ * from the next one, and 20 that tell its storage from others.
  */
-#define COOKIE_MARK	0x75ULL		/* 'u' */
+#define COOKIE_MARK		0x75ULL		/* 'u', bits 56 to 63 */
+#define COOKIE_TYPE_SHIFT	52
+#define COOKIE_DIRECT		(1ULL << 48)
+#define COOKIE_RESILIENT	(1ULL << 49)
+#define COOKIE_RANDOM_SHIFT	20
+#define COOKIE_IDENTITY		((1ULL << COOKIE_RANDOM_SHIFT) - 1)
 
 /* By the type in a cookie, so the order is for good: new ones go to the end. */
 static const struct backend *const backends[] = {
 	&backend_mem, &backend_file,
 };
 
-static uint64_t cookie_make(const struct backend *be)
+/* All of a cookie but the identity, which is known when the backend is open. */
+static uint64_t cookie_make(const struct backend *be, const struct options *o)
 {
 	uint64_t r = 0, type = 0;
 
 	while (type < ARRAY_SIZE(backends) && backends[type] != be)
 		type++;
 	if (syscall(SYS_getrandom, &r, sizeof(r), 1 /* GRND_NONBLOCK */) != sizeof(r))
-		r = (uint64_t)now_ms() << 20 ^ (uint64_t)getpid();
-	return COOKIE_MARK << 56 | type << 48 | r >> 16;
+		r = (uint64_t)now_ms() << 40 ^ (uint64_t)getpid() << 36;
+	return COOKIE_MARK << 56 | type << COOKIE_TYPE_SHIFT | (o->direct ? COOKIE_DIRECT : 0) |
+	       (o->resilient ? COOKIE_RESILIENT : 0) | r >> 36 << COOKIE_RANDOM_SHIFT;
+}
+
+static bool cookie_is_ours(uint64_t cookie)
+{
+	return cookie >> 56 == COOKIE_MARK;
+}
+
+/* What the device is made of, or NULL if we do not know. */
+static const struct backend *cookie_backend(uint64_t cookie)
+{
+	unsigned type = cookie >> COOKIE_TYPE_SHIFT & 0xf;
+
+	return cookie_is_ours(cookie) && type < ARRAY_SIZE(backends) ? backends[type] : NULL;
 }
 
 static const char *cookie_type(uint64_t cookie)
 {
-	unsigned type = cookie >> 48 & 0xff;
+	const struct backend *be = cookie_backend(cookie);
 
-	return cookie >> 56 == COOKIE_MARK && type < ARRAY_SIZE(backends) ?
-	       backends[type]->name : "other";
+	return be ? be->name : "other";
 }
 
 static bool ctrl_is_gone(struct ctrl *c, uint32_t id, uint64_t cookie)
@@ -653,7 +700,7 @@ struct queue {
 
 	uint16_t q_id, depth;
 	size_t iods_len;
-	char *bufs;				/* DATA_COPY: depth * max_io */
+	char *bufs;				/* DATA_COPY, dev->bounce: depth * max_io */
 	cpu_set_t cpus;				/* --cpu-affinity */
 	pthread_t thread;			/* not for queue 0 */
 	int err;				/* of queue_start() in its thread */
@@ -669,9 +716,13 @@ struct server {
 	uint32_t id;
 	uint64_t cookie;
 	bool opened, added;		/* the backend; the device */
+	bool recover;			/* the device is there and waits for a server */
+	bool guarded;			/* a guard waits for us: struct guard */
+	bool again;			/* it has had a server up before */
+	bool background;		/* to leave the caller's stdio and directory, when up */
 	int char_fd;
 	int signal_fd;
-	int report_fd, hold_fd;		/* the pipes of struct background, or -1 */
+	int report_fd, hold_fd;		/* the pipes of struct background or struct guard, or -1 */
 	unsigned signals;		/* that asked us to stop */
 	bool rescan, probed;		/* the probe: is to find partitions; has ended */
 	int probe_fd;
@@ -695,7 +746,7 @@ static void queue_die(const struct queue *q, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	say("ublk: /dev/ublkb%u: queue %u: %s; this server ends here", q->s->id, q->q_id, text);
-	_exit(EXIT_FAILURE);
+	_exit(q->s->guarded ? EXIT_AGAIN : EXIT_FAILURE);
 }
 
 struct dev *queue_dev(const struct queue *q)
@@ -802,10 +853,12 @@ static inline int io_check(const struct dev *dev, const struct io *io)
 static void *io_default_buf(const struct queue *q, const struct io *io)
 {
 	switch (q->dev->data_path) {
+	case DATA_DIRECT:
+		if (!q->dev->bounce)
+			return q->s->sink;	/* until queue() says better */
+		/* fall through */
 	case DATA_COPY:
 		return q->bufs + (size_t)io->tag * q->dev->max_io;
-	case DATA_DIRECT:
-		return q->s->sink;	/* until queue() says better */
 	case DATA_ZERO_COPY:
 		break;
 	}
@@ -1025,13 +1078,21 @@ static void queue_signal(struct queue *q)
 	queue_poll(q, q->s->signal_fd, KIND_SIGNAL);
 }
 
-/* The process that runs COMMAND has died, which is to stop us, or lets go of us. */
+/*
+ * The process that runs COMMAND has died, which is to stop us, or lets go of
+ * us. If a guard has died we go on: nobody has asked for an end.
+ */
 static void queue_hold(struct queue *q)
 {
+	struct server *s = q->s;
 	char c;
 
-	if (read(q->s->hold_fd, &c, 1) != 1)
-		q->s->signals++;
+	if (s->guarded) {
+		notice("/dev/ublkb%u: its guard has died: if this server dies nobody starts another", s->id);
+		s->guarded = false;
+	} else if (read(s->hold_fd, &c, 1) != 1) {
+		s->signals++;
+	}
 }
 
 static void queue_dispatch(struct queue *q, const struct io_uring_cqe *cqe)
@@ -1114,7 +1175,8 @@ static int queue_map(struct queue *q)
 		return -errno;
 	q->iods = p;
 	q->iods_len = iods_size(q->depth);
-	if (q->dev->data_path == DATA_COPY) {
+	(void)madvise(p, q->iods_len, MADV_DONTFORK);	/* a child's would keep /dev/ublkcN open */
+	if (q->dev->data_path == DATA_COPY || q->dev->bounce) {
 		p = mmap(NULL, (size_t)q->depth * q->dev->max_io, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (p == MAP_FAILED)
@@ -1122,6 +1184,8 @@ static int queue_map(struct queue *q)
 		q->bufs = p;
 		/* a tag that has only seen 4 KiB requests is to cost 4 KiB. EINVAL: kernel without */
 		(void)madvise(p, (size_t)q->depth * q->dev->max_io, MADV_NOHUGEPAGE);
+		/* nor be copied for a child that does not look at it */
+		(void)madvise(p, (size_t)q->depth * q->dev->max_io, MADV_DONTFORK);
 	}
 	return 0;
 }
@@ -1270,15 +1334,16 @@ static bool is_devno(const char *devno, size_t len, uint32_t id)
 }
 
 /*
- * A mount of it or of a partition, as this mount namespace shows it: by its
- * number, as the name may be an alias, or by its name, as btrfs has a number of its own.
+ * A mount of it or of a partition, in the mount namespace that this mountinfo
+ * shows: by its number, as the name may be an alias, or by its name, as btrfs
+ * has a number of its own.
  */
-static bool usage_mount(uint32_t id, char *text, size_t len)
+static bool usage_mountinfo(const char *mountinfo, uint32_t id, char *text, size_t len)
 {
 	char *line = NULL;
 	size_t size = 0;
 	bool found = false;
-	FILE *f = fopen("/proc/self/mountinfo", "re");
+	FILE *f = fopen(mountinfo, "re");
 
 	while (f && !found && getline(&line, &size, f) > 0) {
 		/* 36 35 98:0 / /mnt rw shared:1 - ext4 /dev/ublkb0 rw */
@@ -1299,6 +1364,42 @@ static bool usage_mount(uint32_t id, char *text, size_t len)
 	free(line);
 	if (f)
 		fclose(f);
+	return found;
+}
+
+/*
+ * Mounted anywhere? A server has a mount namespace of its own, and a mount may
+ * be in one that neither it nor we are in: every process's is looked at, each once.
+ */
+static bool usage_mount(uint32_t id, char *text, size_t len)
+{
+	ino_t seen[64];
+	unsigned nr = 0;
+	char path[300];
+	struct dirent *e;
+	bool found = usage_mountinfo("/proc/self/mountinfo", id, text, len);
+	DIR *d = found ? NULL : opendir("/proc");
+
+	while (d && !found && (e = readdir(d))) {
+		struct stat st;
+		unsigned i = 0;
+
+		if (!isdigit((unsigned char)e->d_name[0]))
+			continue;
+		snprintf(path, sizeof(path), "/proc/%s/ns/mnt", e->d_name);
+		if (stat(path, &st))
+			continue;
+		while (i < nr && seen[i] != st.st_ino)
+			i++;
+		if (i < nr)
+			continue;
+		if (nr < ARRAY_SIZE(seen))
+			seen[nr++] = st.st_ino;
+		snprintf(path, sizeof(path), "/proc/%s/mountinfo", e->d_name);
+		found = usage_mountinfo(path, id, text, len);
+	}
+	if (d)
+		closedir(d);
 	return found;
 }
 
@@ -1450,6 +1551,87 @@ static bool dev_claimed(uint32_t id, char *text, size_t len)
 
 /* ---- stop and remove ---- */
 
+/* Wait for a child, serving meanwhile if we are a server. Returns its exit status, or -ETIME. */
+static int ctrl_await(struct ctrl *c, pid_t pid)
+{
+	int wstatus;
+
+	while (waitpid(pid, &wstatus, WNOHANG) == 0) {
+		if (!ctrl_left(c))
+			return -ETIME;
+		if (c->serving)
+			ctrl_turn(c, 5);
+		else
+			nap_ms(5);
+	}
+	return WIFEXITED(wstatus) ? WEXITSTATUS(wstatus) : EXIT_FAILURE;
+}
+
+/* Write back what is dirty on one node, also of a filesystem that is mounted from it. */
+static int node_flush(const char *name)
+{
+	char path[300];
+	int fd, ret;
+
+	snprintf(path, sizeof(path), "/dev/%s", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ret = fsync(fd) || ioctl(fd, FLSBUF, 0) ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+/* The same for the disk, its partitions, and whatever device-mapper and md have made of them. */
+static int node_flush_all(uint32_t id)
+{
+	char base[64], text[160];
+	struct dirent *e;
+	int ret, one;
+	DIR *d;
+
+	if (usage_holder(id, text, sizeof(text)))
+		sync();
+	snprintf(base, sizeof(base), "/sys/block/ublkb%u", id);
+	d = opendir(base);
+	ret = 0;
+	while (d && (e = readdir(d))) {
+		if (strncmp(e->d_name, "ublkb", 5))
+			continue;
+		one = node_flush(e->d_name);
+		ret = ret ? ret : one;
+	}
+	if (d)
+		closedir(d);
+	one = node_flush(strrchr(base, '/') + 1);
+	return ret ? ret : one;
+}
+
+/*
+ * Have what is dirty on a device written through its server. On a device that
+ * can be recovered STOP_DEV does not do that, it throws it away: the driver
+ * fails all requests before it lets the block layer sync. In a process of its
+ * own, since it waits for the server, which may be us.
+ */
+static int dev_flush(struct ctrl *c, uint32_t id)
+{
+	pid_t pid;
+	int ret;
+
+	c->step = STEP_FLUSH;
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (pid == 0) {
+		(void)syscall(SYS_close_range, 3, ~0U, 0);
+		_exit(node_flush_all(id) ? EXIT_FAILURE : 0);
+	}
+	ret = ctrl_await(c, pid);
+	if (ret > 0)
+		notice("/dev/ublkb%u: not all that is dirty could be written", id);
+	return ret < 0 ? ret : 0;
+}
+
 /*
  * STOP_DEV, unless somebody uses the device: the kernel itself says so where
  * it can (7.0), and before that a user who comes between look and stop loses.
@@ -1458,11 +1640,21 @@ static bool dev_claimed(uint32_t id, char *text, size_t len)
 static int dev_stop(struct ctrl *c, uint32_t id, bool force, char *text, size_t len)
 {
 	bool safe = !force && c->features & UBLK_F_SAFE_STOP_DEV;
-	int ret;
+	bool live;
+	int ret = ctrl_get_info(c, id);
 
+	if (ret)
+		return ret;
+	live = c->info.state == UBLK_S_DEV_LIVE;
 	c->step = STEP_STOP;
-	if (!force && (dev_in_use(id, text, len) || (!c->serving && dev_claimed(id, text, len))))
+	/* one that waits for a server must not be opened: that may read from it */
+	if (!force && (dev_in_use(id, text, len) || (live && !c->serving && dev_claimed(id, text, len))))
 		return -EBUSY;
+	if (live && c->info.flags & UBLK_F_USER_RECOVERY) {
+		ret = dev_flush(c, id);
+		if (ret)
+			return ret;
+	}
 	ret = ctrl_simple(c, STEP_STOP, safe ? UBLK_CMD_TRY_STOP_DEV : UBLK_CMD_STOP_DEV, id, 0);
 	if (ret == -EBUSY)
 		snprintf(text, len, "opened by a process that /proc does not show");
@@ -1489,6 +1681,178 @@ static int dev_del(struct ctrl *c, uint32_t id)
 		ret = ctrl_simple(c, STEP_DEL, UBLK_CMD_DEL_DEV, id, 0);
 	}
 	return ret == -ENODEV ? 0 : ret;
+}
+
+/* ---- what a server must not do to the machine, nor the machine to it ---- */
+
+enum { CAP_DAC_READ_SEARCH = 2, CAP_IPC_LOCK = 14, CAP_SYS_PTRACE = 19, CAP_SYS_ADMIN = 21, CAP_SYS_RESOURCE = 24 };
+#define CAP_BIT(n)	(1ULL << (n))
+
+struct caps {
+	uint64_t effective, permitted;
+};
+
+/* The calling thread's capabilities. Kernel: capget(). Returns 0 or -errno. */
+static int caps_get(struct caps *caps)
+{
+	struct { uint32_t version; int pid; } hdr = { .version = 0x20080522 };
+	struct { uint32_t effective, permitted, inheritable; } word[2];
+
+	if (syscall(SYS_capget, &hdr, word))
+		return -errno;
+	caps->effective = word[0].effective | (uint64_t)word[1].effective << 32;
+	caps->permitted = word[0].permitted | (uint64_t)word[1].permitted << 32;
+	return 0;
+}
+
+static int caps_set(const struct caps *caps)
+{
+	struct { uint32_t version; int pid; } hdr = { .version = 0x20080522 };
+	const struct { uint32_t effective, permitted, inheritable; } word[2] = {
+		{ (uint32_t)caps->effective, (uint32_t)caps->permitted, 0 },
+		{ (uint32_t)(caps->effective >> 32), (uint32_t)(caps->permitted >> 32), 0 },
+	};
+
+	return syscall(SYS_capset, &hdr, word) ? -errno : 0;
+}
+
+/*
+ * Memory may get short, and what frees it may be a write to our own device. So
+ * no page of a server is had by writing to a disk (IO_FLUSHER), none of those it
+ * has is taken away (locked as they are touched: not all of a RAM disk at once),
+ * and the OOM killer, who would free nothing but the data, picks others. What
+ * may not be done, without root, is left.
+ */
+static void server_protect(void)
+{
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	struct caps caps;
+
+	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0))
+		debug("no IO_FLUSHER: %s", strerror(errno));
+	/* with a limit instead of the capability, later mappings would fail */
+	if (caps_get(&caps) || !(caps.effective & CAP_BIT(CAP_IPC_LOCK)) ||
+	    mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT))
+		debug("memory is not locked: %s", strerror(errno));
+	if (fd < 0 || write(fd, "-1000", 5) != 5)
+		debug("oom_score_adj: %s", strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
+/* A path in mountinfo: \040 and its like become what they stand for. */
+static void octal_decode(char *path)
+{
+	char *to = path;
+
+	for (const char *from = path; *from; to++) {
+		if (*from == '\\' && from[1] && from[2] && from[3]) {
+			*to = (char)((from[1] - '0') * 64 + (from[2] - '0') * 8 + from[3] - '0');
+			from += 4;
+		} else {
+			*to = *from++;
+		}
+	}
+	*to = 0;
+}
+
+/* Detach what is mounted below the root, the last first, except below /dev, where we are building. */
+static void mounts_detach(void)
+{
+	char *line = NULL, **paths = NULL, path[4096];
+	FILE *f = fopen("proc/self/mountinfo", "re");
+	size_t size = 0, nr = 0;
+
+	while (f && getline(&line, &size, f) > 0) {
+		char **more;
+
+		if (sscanf(line, "%*s %*s %*s %*s %4095s", path) != 1 || !strcmp(path, "/") ||
+		    !strcmp(path, "/dev") || !strncmp(path, "/dev/", 5))
+			continue;
+		octal_decode(path);
+		more = realloc(paths, (nr + 1) * sizeof(*paths));
+		if (!more)
+			break;
+		paths = more;
+		paths[nr] = strdup(path);
+		nr += paths[nr] != NULL;
+	}
+	while (nr > 0) {
+		(void)umount2(paths[--nr], MNT_DETACH);
+		free(paths[nr]);
+	}
+	free(paths);
+	free(line);
+	if (f)
+		fclose(f);
+}
+
+/* In a mount namespace that is ours alone: a root of tmpfs with /dev, /proc and /sys, and nothing else. */
+static int mounts_replace(void)
+{
+	static const struct { const char *dir, *type; } own[] = {
+		{ "dev", "devtmpfs" }, { "proc", "proc" }, { "sys", "sysfs" },
+	};
+
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("ublk", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=700") || chdir("/dev"))
+		return -errno;
+	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
+		if (mkdir(own[i].dir, 0700) || mount(own[i].type, own[i].dir, own[i].type, MS_NOSUID | MS_NOEXEC, NULL))
+			return -errno;
+	if (mkdir("old", 0700))
+		return -errno;
+	if (syscall(SYS_pivot_root, ".", "old") == 0)
+		return chdir("/") || umount2("/old", MNT_DETACH) || rmdir("/old") ? -errno : 0;
+	/* the root is an initramfs, which cannot be moved and need not be freed */
+	mounts_detach();
+	return mount(".", "/", NULL, MS_MOVE, NULL) || chroot(".") || chdir("/") ? -errno : 0;
+}
+
+/*
+ * Leave the caller's mounts. A server that is the last process in a mount
+ * namespace in which its own device is mounted would unmount that as it exits,
+ * when nobody is left to serve it. And a copy of the caller's mounts would keep
+ * every filesystem in it busy. So neither: before any thread is made, as a
+ * mount namespace is a thread's own. Returns 0, or -errno with all as it was.
+ */
+static int mounts_leave(void)
+{
+	int home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	int ret = 0;
+
+	if (home < 0 || unshare(CLONE_NEWNS)) {
+		ret = -errno;
+	} else {
+		ret = mounts_replace();
+		if (ret && setns(home, CLONE_NEWNS))
+			debug("back to the caller's mounts: %s", strerror(errno));
+	}
+	if (home >= 0)
+		close(home);
+	return ret;
+}
+
+/*
+ * What is not needed any more once the storage is open goes: mounts, and all
+ * privileges but those to remove the device (SYS_ADMIN), to see who uses it, to
+ * lock memory, and to write where only root may (SYS_RESOURCE, also for
+ * IO_FLUSHER). No core file either: it would hold the users' data.
+ */
+static void server_confine(void)
+{
+	const uint64_t keep = CAP_BIT(CAP_DAC_READ_SEARCH) | CAP_BIT(CAP_SYS_PTRACE) | CAP_BIT(CAP_IPC_LOCK) |
+			      CAP_BIT(CAP_SYS_ADMIN) | CAP_BIT(CAP_SYS_RESOURCE);
+	struct caps caps;
+	int ret = mounts_leave();
+
+	if (ret)
+		debug("the caller's mounts are kept: %s", strerror(-ret));
+	ret = caps_get(&caps);
+	caps.effective &= keep;
+	caps.permitted &= keep;
+	if (ret || caps_set(&caps) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
+		debug("privileges are kept: %s", strerror(errno));
 }
 
 /* ---- the life of a device, from the server's side ---- */
@@ -1521,6 +1885,8 @@ static int server_add(struct server *s)
 	}
 	want = s->dev.data_path == DATA_ZERO_COPY ? UBLK_F_AUTO_BUF_REG : UBLK_F_NEED_GET_DATA;
 	want |= c->features & UBLK_F_NO_AUTO_PART_SCAN;
+	if (o->recoverable || o->resilient)
+		want |= UBLK_F_USER_RECOVERY | UBLK_F_USER_RECOVERY_REISSUE;
 	s->rescan = want & UBLK_F_NO_AUTO_PART_SCAN && !o->no_part_scan;
 	c->info = (struct ublksrv_ctrl_dev_info){
 		.nr_hw_queues = (uint16_t)o->queues,
@@ -1696,14 +2062,13 @@ static int server_make_queues(struct server *s)
  */
 static int set_admin(bool on)
 {
-	struct { uint32_t version; int pid; } hdr = { .version = 0x20080522 };
-	struct { uint32_t effective, permitted, inheritable; } caps[2];
-	const uint32_t admin = 1U << 21;	/* CAP_SYS_ADMIN */
+	struct caps caps;
+	int ret = caps_get(&caps);
 
-	if (syscall(SYS_capget, &hdr, caps))
-		return -errno;
-	caps[0].effective = on ? caps[0].effective | admin : caps[0].effective & ~admin;
-	return syscall(SYS_capset, &hdr, caps) ? -errno : 0;
+	if (ret)
+		return ret;
+	caps.effective = on ? caps.effective | CAP_BIT(CAP_SYS_ADMIN) : caps.effective & ~CAP_BIT(CAP_SYS_ADMIN);
+	return caps_set(&caps);
 }
 
 /* Queue 0 in this thread, the others in theirs, all fetched when it returns 0. */
@@ -1858,6 +2223,79 @@ static int server_start(struct server *s)
 }
 
 /*
+ * Open the storage. Of a device that is there already it must be the same, as
+ * far as 20 bits tell.
+ */
+static int server_open(struct server *s)
+{
+	int ret;
+
+	s->ctrl.step = STEP_BACKEND;
+	ret = s->be->open(&s->dev, s->o, &s->why);
+	if (ret)
+		return ret;
+	s->opened = true;
+	s->dev.came_up = s->recover;
+	if (s->recover && (s->cookie & COOKIE_IDENTITY) != s->dev.identity) {
+		s->why = "not what the device was made of: another file, or another --offset";
+		return -EINVAL;
+	}
+	s->cookie |= s->dev.identity;
+	return 0;
+}
+
+/*
+ * Take over a device whose server has died, with the queues, limits and way of
+ * the data that it has. Until the dead one's descriptors are closed, and its
+ * operations ended, the driver says EBUSY. Returns 0, -ENODEV if the device is
+ * gone, -EBUSY if its server is alive, or another -errno.
+ */
+static int server_rejoin(struct server *s)
+{
+	const int64_t soon = now_ms() + 1000;
+	struct ctrl *c = &s->ctrl;
+	int ret;
+
+	for (;;) {
+		ret = ctrl_get_info(c, s->id);
+		if (!ret && (c->info.ublksrv_flags != s->cookie || c->info.state == UBLK_S_DEV_DEAD))
+			ret = -ENODEV;
+		if (!ret)
+			ret = ctrl_simple(c, STEP_RECOVER, UBLK_CMD_START_USER_RECOVERY, s->id, 0);
+		c->step = STEP_RECOVER;
+		if (ret != -EBUSY)
+			break;
+		if (!s->again && now_ms() > soon && c->info.state == UBLK_S_DEV_LIVE &&
+		    c->info.ublksrv_pid > 0 && kill(c->info.ublksrv_pid, 0) == 0) {
+			s->why = "its server is alive";
+			return ret;
+		}
+		if (!ctrl_left(c))
+			return -ETIME;
+		nap_ms(5);
+	}
+	if (ret == -EINVAL)
+		s->why = "it was not made to wait for a server (--recoverable), or one has died before it had taken over";
+	if (ret)
+		return ret;
+	s->nr_queues = c->info.nr_hw_queues;
+	if (c->info.max_io_buf_bytes < s->dev.max_io)
+		s->dev.max_io = c->info.max_io_buf_bytes;
+	if (s->dev.data_path == DATA_ZERO_COPY && !(c->info.flags & UBLK_F_AUTO_BUF_REG))
+		s->dev.data_path = DATA_COPY;
+	if (c->info.flags & UBLK_F_CMD_IOCTL_ENCODE)
+		c->enc = ENC_IOCTL;
+	return 0;
+}
+
+static int server_make(struct server *s)
+{
+	int ret = server_add(s);
+
+	return ret ? ret : server_set_params(s);
+}
+
+/*
  * The whole way up. Returns 0, or -errno with ctrl.step set and much for
  * server_down() to undo.
  */
@@ -1866,14 +2304,12 @@ static int server_up(struct server *s)
 	struct ctrl *c = &s->ctrl;
 	int ret;
 
-	ret = ctrl_open(c, !s->o->no_modprobe);
+	ret = ctrl_open(c, !s->o->no_modprobe && !s->recover);
+	if (!ret && !s->opened)	/* a guard has opened it for us */
+		ret = server_open(s);
 	if (ret)
 		return ret;
-	c->step = STEP_BACKEND;
-	ret = s->be->open(&s->dev, s->o, &s->why);
-	if (ret)
-		return ret;
-	s->opened = true;
+	server_confine();
 	ctrl_set_deadline(c);	/* --prealloc takes as long as it takes */
 	/* never read, and written only with what cannot be used: no page is kept for it */
 	s->sink = mmap(NULL, s->dev.max_io, PROT_READ | PROT_WRITE,
@@ -1882,16 +2318,16 @@ static int server_up(struct server *s)
 		s->sink = NULL;
 		return -errno;
 	}
-	ret = server_add(s);
-	if (!ret)
-		ret = server_set_params(s);
+	ret = s->recover ? server_rejoin(s) : server_make(s);
 	if (!ret)
 		ret = server_open_char(s);
 	if (!ret)
 		ret = server_start_queues(s);
-	if (!ret)
+	if (!ret && s->recover)
+		ret = ctrl_simple(c, STEP_REJOIN, UBLK_CMD_END_USER_RECOVERY, s->id, (uint64_t)getpid());
+	else if (!ret)
 		ret = server_start(s);
-	s->dev.came_up = !ret;
+	s->dev.came_up |= !ret;
 	return ret;
 }
 
@@ -2089,8 +2525,8 @@ static bool parse_dev(const char *s, uint32_t *id)
 
 /* ---- the command line: tables that are both parser and help ---- */
 
-enum { V_MEM = 1, V_LIST = 2, V_STOP = 4, V_HELP = 8, V_FILE = 16, V_CHECK = 32,
-       V_SERVE = V_MEM | V_FILE };
+enum { V_MEM = 1, V_LIST = 2, V_STOP = 4, V_HELP = 8, V_FILE = 16, V_CHECK = 32, V_RECOVER = 64,
+       V_MAKE = V_MEM | V_FILE, V_SERVE = V_MAKE | V_RECOVER };
 
 enum opt_type { OPT_FLAG, OPT_NUMBER, OPT_SIZE, OPT_STRING, OPT_CHOICE };
 
@@ -2107,7 +2543,7 @@ static const struct option_def {
 #define FIELD(f) offsetof(struct options, f)
 	{ "size", 0, OPT_SIZE, "SIZE", FIELD(size), 512, 1ULL << 62, V_SERVE,
 	  "mem: the same as SIZE; file: how much of it to show, or to make" },
-	{ "id", 0, OPT_NUMBER, "N", FIELD(id), 0, UBLK_MAX_UBLKS - 1, V_SERVE,
+	{ "id", 0, OPT_NUMBER, "N", FIELD(id), 0, UBLK_MAX_UBLKS - 1, V_MAKE,
 	  "device number; default: the lowest free one" },
 	{ "queues", 0, OPT_NUMBER, "N", FIELD(queues), 1, UBLK_MAX_NR_QUEUES, V_SERVE,
 	  "hardware queues, each with a ring and a thread; default: 1" },
@@ -2121,6 +2557,10 @@ static const struct option_def {
 	  "largest request; default: 1M" },
 	{ "read-only", 'r', OPT_FLAG, NULL, FIELD(read_only), 0, 0, V_SERVE,
 	  "the block layer refuses writes; a file is opened for reading only" },
+	{ "recoverable", 0, OPT_FLAG, NULL, FIELD(recoverable), 0, 0, V_FILE | V_RECOVER,
+	  "if the server dies, clients wait for \"ublk recover\"; default: they get errors" },
+	{ "resilient", 0, OPT_FLAG, NULL, FIELD(resilient), 0, 0, V_SERVE,
+	  "if the server dies, a parent starts another, and clients see a pause" },
 	{ "no-part-scan", 0, OPT_FLAG, NULL, FIELD(no_part_scan), 0, 0, V_SERVE,
 	  "do not look for partitions" },
 	{ "no-modprobe", 0, OPT_FLAG, NULL, FIELD(no_modprobe), 0, 0, V_SERVE,
@@ -2129,15 +2569,15 @@ static const struct option_def {
 	  "take all memory at once and keep it; default: as it is written, back on discard" },
 	{ "huge", 0, OPT_FLAG, NULL, FIELD(huge), 0, 0, V_MEM,
 	  "ask for transparent huge pages" },
-	{ "path", 0, OPT_STRING, "PATH", FIELD(path), 0, 0, V_FILE,
+	{ "path", 0, OPT_STRING, "PATH", FIELD(path), 0, 0, V_FILE | V_RECOVER,
 	  "the same as PATH: a regular file or a block device" },
-	{ "direct", 0, OPT_FLAG, NULL, FIELD(direct), 0, 0, V_FILE,
+	{ "direct", 0, OPT_FLAG, NULL, FIELD(direct), 0, 0, V_FILE | V_RECOVER,
 	  "bypass the page cache (O_DIRECT), if the file takes it" },
-	{ "offset", 0, OPT_SIZE, "SIZE", FIELD(offset), 0, 1ULL << 62, V_FILE,
+	{ "offset", 0, OPT_SIZE, "SIZE", FIELD(offset), 0, 1ULL << 62, V_FILE | V_RECOVER,
 	  "where in the file the device begins, a multiple of the block size; default: 0" },
 	{ "create", 0, OPT_FLAG, NULL, FIELD(create), 0, 0, V_FILE,
 	  "make a new sparse file of --size" },
-	{ "zero-copy", 0, OPT_CHOICE, "auto|on|off", FIELD(zero_copy), 0, 0, V_FILE,
+	{ "zero-copy", 0, OPT_CHOICE, "auto|on|off", FIELD(zero_copy), 0, 0, V_FILE | V_RECOVER,
 	  "move data straight between the client's pages and the file; default: auto" },
 	{ "daemon", 'd', OPT_FLAG, NULL, FIELD(daemon), 0, 0, V_SERVE,
 	  "print the node and return; the server stays in the background" },
@@ -2165,6 +2605,8 @@ struct args {
 	char **command;			/* what is behind "--", or NULL */
 	int nr;
 	uint64_t given;			/* bit i: option_defs[i] was there */
+	uint64_t cookie;		/* of the device to make, or to take over */
+	bool recover;			/* the latter */
 };
 _Static_assert(ARRAY_SIZE(option_defs) <= 64, "args.given");
 
@@ -2194,6 +2636,8 @@ static const struct option_def *option_find_letter(char c)
 			return &option_defs[i];
 	return NULL;
 }
+
+static const struct verb *verb_find(const char *name);
 
 /* One line, status 2. */
 __attribute__((format(printf, 2, 3)))
@@ -2357,8 +2801,8 @@ static int print_node(uint32_t id)
 	return write(STDOUT_FILENO, line, (size_t)n) == n ? 0 : -errno;
 }
 
-/* Signals that stop a server; blocked before any thread is made. */
-static int signals_open(bool daemon)
+/* Signals that stop a server, and the end of children; blocked before any thread is made. */
+static int signals_open(bool daemon, bool children)
 {
 	sigset_t set;
 	int fd;
@@ -2367,6 +2811,8 @@ static int signals_open(bool daemon)
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
+	if (children)
+		sigaddset(&set, SIGCHLD);
 	/* in the background it means nothing, and nohup ignores it for us */
 	if (!daemon && signal(SIGHUP, SIG_IGN) != SIG_IGN) {
 		signal(SIGHUP, SIG_DFL);
@@ -2380,9 +2826,18 @@ static int signals_open(bool daemon)
 	return fd < 0 ? -errno : fd;
 }
 
+/* What a server tells the process that waits for it. */
+struct report {
+	uint32_t id;
+	uint16_t queues, depth;
+};
+
 /* Tell whoever waits that the device is there: a process, or a person and a script. */
 static int server_announce(struct server *s)
 {
+	const struct report report = {
+		.id = s->id, .queues = (uint16_t)s->nr_queues, .depth = s->ctrl.info.queue_depth,
+	};
 	int ret;
 
 	if (s->report_fd < 0) {
@@ -2391,44 +2846,37 @@ static int server_announce(struct server *s)
 			server_banner(s);
 		return ret;
 	}
-	stdio_to_null();
+	if (s->background)
+		stdio_to_null();
 	ret = chdir("/") ? -errno : 0;
-	if (!ret && write(s->report_fd, &s->id, sizeof(s->id)) != sizeof(s->id))
+	if (!ret && write(s->report_fd, &report, sizeof(report)) != sizeof(report))
 		ret = -EPIPE;
 	close(s->report_fd);
 	return ret;
 }
 
-/*
- * Make a device, serve it, remove it. In the foreground both descriptors are
- * -1; otherwise they are the server's ends of struct background.
- */
-static int serve(const struct args *a, uint64_t cookie, int report_fd, int hold_fd)
+/* The one line of a server, or of its guard, that did not get anywhere. */
+static int server_fail(const struct server *s, enum step step, int err)
 {
-	struct server *s = calloc(1, sizeof(*s));
-	enum step step;
 	char object[4096];
-	int ret, down, status = 0;
 
-	if (!s)
-		return fail(a->be->name, STEP_BACKEND, ENOMEM, NULL);
-	s->be = a->be;
-	s->o = &a->o;
-	s->cookie = cookie;
-	s->ctrl = (struct ctrl)CTRL_NONE;
-	s->char_fd = -1;
-	s->dev.fd = -1;
-	s->report_fd = report_fd;
-	s->hold_fd = hold_fd;
-	sem_init(&s->ready, 0, 0);
+	if (s->added || s->recover)
+		server_node(s, object);
+	else
+		snprintf(object, sizeof(object), "%s", s->o->path ? s->o->path : s->be->name);
+	return fail(object, step, err, s->why);
+}
+
+/* A server from its start to its end, in a process of its own or the user's. Returns its exit status. */
+static int server_life(struct server *s)
+{
+	enum step step;
+	int ret, status = 0;
+
 	s->ctrl.step = STEP_DAEMON;
-	if (report_fd < 0)	/* what the caller left open is not ours to keep open */
-		(void)syscall(SYS_close_range, 3, ~0U, 0);
-	/* no page of ours may be had by writing to a device that we serve. EPERM: unprivileged */
-	(void)prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
-	s->signal_fd = signals_open(report_fd >= 0);
-	s->probe_fd = probe_fork(&s->probe_pid);
-	ret = s->signal_fd < 0 ? s->signal_fd : s->probe_fd;
+	ret = s->signal_fd = signals_open(s->background || s->guarded, false);
+	if (ret >= 0 && !s->recover)
+		ret = s->probe_fd = probe_fork(&s->probe_pid);
 	if (ret >= 0)
 		ret = server_up(s);
 	step = s->ctrl.step;
@@ -2436,18 +2884,52 @@ static int serve(const struct args *a, uint64_t cookie, int report_fd, int hold_
 		step = STEP_PRINT;
 		ret = server_announce(s);
 	}
-	if (s->added)
-		server_node(s, object);
-	else
-		snprintf(object, sizeof(object), "%s", a->o.path ? a->o.path : a->be->name);
+	if (ret == -ENODEV && s->again)
+		return 0;	/* stopped in the meantime */
 	if (ret)
-		status = fail(object, step, ret, s->why);
-	else
+		status = server_fail(s, step, ret);
+	if (ret && s->recover)	/* the device is not ours to remove: it waits for the next one */
+		return s->again ? EXIT_AGAIN : status;
+	if (!ret)
 		server_run(s);
-	down = server_down(s);
-	if (down && !status)
-		status = fail(object, s->ctrl.step, down, NULL);
-	return status;	/* *s is left to the end of the process: a thread may still hang on it */
+	ret = server_down(s);
+	if (ret && !status)
+		status = server_fail(s, s->ctrl.step, ret);
+	return status;
+}
+
+static int guard(struct server *s);
+
+/*
+ * Make a device, or take it over, serve it, remove it. In the foreground both
+ * descriptors are -1; otherwise they are the server's ends of struct background.
+ */
+static int serve(const struct args *a, int report_fd, int hold_fd)
+{
+	struct server *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return fail(a->be->name, STEP_BACKEND, ENOMEM, NULL);
+	*s = (struct server){
+		.be = a->be,
+		.o = &a->o,
+		.ctrl = CTRL_NONE,
+		.cookie = a->cookie,
+		.recover = a->recover,
+		.id = (uint32_t)a->o.id,
+		.char_fd = -1,
+		.dev.fd = -1,
+		.probe_fd = -1,
+		.report_fd = report_fd,
+		.hold_fd = hold_fd,
+		.background = report_fd >= 0,
+	};
+	sem_init(&s->ready, 0, 0);
+	if (report_fd < 0)	/* what the caller left open is not ours to keep open */
+		(void)syscall(SYS_close_range, 3, ~0U, 0);
+	server_protect();
+	return a->o.resilient ? guard(s) : server_life(s);
+	/* *s is left to the end of the process: a thread may still hang on it */
 }
 
 static int compare_ids(const void *a, const void *b)
@@ -2498,7 +2980,8 @@ static void orphan_remove(uint64_t cookie)
 
 	if (nr && !ctrl_open(&c, false))
 		for (int i = 0; i < nr; i++)
-			if (!ctrl_get_info(&c, ids[i]) && c.info.ublksrv_flags == cookie)
+			if (!ctrl_get_info(&c, ids[i]) &&
+			    !((c.info.ublksrv_flags ^ cookie) & ~COOKIE_IDENTITY))
 				(void)dev_del(&c, ids[i]);
 	ctrl_close(&c);
 	free(ids);
@@ -2528,11 +3011,210 @@ static void orphan_remove_apart(uint64_t cookie)
 	}
 }
 
+/*
+ * --resilient: the parent of the servers of one device, one after the other. It
+ * holds what must survive them: the storage, open, and for a RAM disk its
+ * memory, which it never touches. It has no ring, no thread, and nothing of the
+ * device open, so that whatever befalls a server, the guard can go on. Its
+ * signals to stop are handed to the server.
+ */
+struct guard {
+	struct server *s;	/* as it was before the first one, for the next */
+	int signal_fd;
+	pid_t pid;		/* of the server */
+	int up_fd, hold_fd;	/* its end tells that the server is up, ours that we live; -1: none */
+	int64_t up_since;	/* 0: not yet */
+	bool asked;		/* to stop */
+	unsigned short_lives;	/* in a row */
+	int status;		/* of the announcement */
+};
+
+#define SHORT_LIFE_MS	500
+#define SHORT_LIVES	16	/* in a row, and we give up */
+#define BACKOFF_MS	400	/* at most */
+
+static int guard_spawn(struct guard *g)
+{
+	struct server *s = g->s;
+	int up[2], hold[2];
+
+	if (pipe2(up, O_CLOEXEC))
+		return -errno;
+	if (pipe2(hold, O_CLOEXEC))
+		return -errno;
+	g->pid = fork();
+	if (g->pid < 0)
+		return -errno;
+	if (g->pid == 0) {
+		close(up[0]);
+		close(hold[1]);
+		close(g->signal_fd);
+		if (s->report_fd >= 0)
+			close(s->report_fd);
+		if (s->hold_fd >= 0)
+			close(s->hold_fd);
+		s->report_fd = up[1];
+		s->hold_fd = hold[0];
+		s->guarded = true;
+		setsid();	/* the terminal's signals are for the guard */
+		server_protect();
+		_exit(server_life(s));
+	}
+	close(up[1]);
+	close(hold[0]);
+	g->up_fd = up[0];
+	g->hold_fd = hold[1];
+	g->up_since = 0;
+	if (g->asked)
+		kill(g->pid, SIGTERM);
+	return 0;
+}
+
+/* The server is up. The first time that is news to others as well. */
+static void guard_heard(struct guard *g)
+{
+	struct server *s = g->s;
+	struct report report;
+	int ret;
+
+	if (read(g->up_fd, &report, sizeof(report)) == sizeof(report)) {
+		g->up_since = now_ms();
+		if (!s->again) {
+			s->again = s->recover = s->dev.came_up = true;
+			s->id = report.id;
+			s->nr_queues = report.queues;
+			s->ctrl.info.queue_depth = report.depth;
+			ret = server_announce(s);
+			s->report_fd = -1;
+			if (ret) {
+				g->status = server_fail(s, STEP_PRINT, ret);
+				kill(g->pid, SIGTERM);
+			}
+		}
+	}
+	close(g->up_fd);
+	g->up_fd = -1;
+}
+
+/* Hand on what is meant for the server until it ends. Returns its wait status. */
+static int guard_wait(struct guard *g)
+{
+	struct server *s = g->s;
+	struct signalfd_siginfo si;
+	int wstatus;
+	char c;
+
+	for (;;) {
+		struct pollfd p[] = {
+			{ .fd = g->signal_fd, .events = POLLIN },
+			{ .fd = g->up_fd, .events = POLLIN },
+			{ .fd = s->hold_fd, .events = POLLIN },
+		};
+
+		if (poll(p, ARRAY_SIZE(p), -1) < 0)
+			continue;
+		if (p[1].revents)
+			guard_heard(g);
+		if (p[2].revents) {
+			g->asked = read(s->hold_fd, &c, 1) != 1;
+			if (g->asked)
+				kill(g->pid, SIGTERM);
+			close(s->hold_fd);
+			s->hold_fd = -1;
+		}
+		while (read(g->signal_fd, &si, sizeof(si)) == sizeof(si)) {
+			if (si.ssi_signo != SIGCHLD) {
+				g->asked = true;
+				kill(g->pid, SIGTERM);
+			}
+		}
+		if (waitpid(g->pid, &wstatus, WNOHANG) == g->pid)
+			break;
+	}
+	if (g->up_fd >= 0)
+		guard_heard(g);
+	close(g->hold_fd);
+	return wstatus;
+}
+
+/* The server has died: is another to be started? Waits a little if they die fast. */
+static bool guard_again(struct guard *g, const char *how)
+{
+	const int64_t lived = g->up_since ? now_ms() - g->up_since : 0;
+	int nap = 0;
+
+	g->short_lives = lived < SHORT_LIFE_MS ? g->short_lives + 1 : 0;
+	if (g->short_lives >= SHORT_LIVES) {
+		say("ublk: /dev/ublkb%u: the server has ended %s, as %u before it did at once: given up",
+		    g->s->id, how, g->short_lives - 1);
+		return false;
+	}
+	notice("/dev/ublkb%u: the server has ended %s: starting another", g->s->id, how);
+	if (g->short_lives > 2)
+		nap = 25 << (g->short_lives - 3 < 4 ? g->short_lives - 3 : 4);
+	nap_ms(nap < BACKOFF_MS ? nap : BACKOFF_MS);
+	return true;
+}
+
+/* Start servers until one ends because it should, or none lives. Returns the exit status. */
+static int guard_run(struct guard *g)
+{
+	char how[32] = "early";
+	int ret, wstatus;
+
+	for (;;) {
+		ret = guard_spawn(g);
+		if (!ret) {
+			wstatus = guard_wait(g);
+			if (WIFEXITED(wstatus) && WEXITSTATUS(wstatus) != EXIT_AGAIN)
+				return WEXITSTATUS(wstatus);
+			if (WIFSIGNALED(wstatus))
+				snprintf(how, sizeof(how), "by signal %d", WTERMSIG(wstatus));
+		}
+		if (!g->s->again) {	/* the first never came up */
+			if (ret)
+				return server_fail(g->s, STEP_DAEMON, ret);
+			say("ublk: the server ended during start, %s", how);
+			return EXIT_FAILURE;
+		}
+		if (!guard_again(g, how))
+			return EXIT_FAILURE;
+	}
+}
+
+static int guard(struct server *s)
+{
+	struct guard g = { .s = s, .up_fd = -1, .hold_fd = -1 };
+	const bool made = !s->recover;
+	int ret, status;
+
+	/* what is missing is said before there are two of us to say it */
+	ret = ctrl_open(&s->ctrl, !s->o->no_modprobe && !s->recover);
+	ctrl_close(&s->ctrl);
+	if (!ret)
+		ret = server_open(s);
+	if (!ret) {
+		s->ctrl.step = STEP_DAEMON;
+		ret = g.signal_fd = signals_open(s->background, true);
+	}
+	if (ret < 0) {
+		status = server_fail(s, s->ctrl.step, ret);
+	} else {
+		status = guard_run(&g);
+		/* if it is still there: its clients are to get errors, not to wait for ever */
+		if (s->again || made)
+			orphan_remove_apart(s->cookie);
+	}
+	if (s->opened)
+		s->be->close(&s->dev);
+	return g.status ? g.status : status;
+}
+
 /* A server in the background, as the process that started it sees it. */
 struct background {
 	pid_t pid;
-	uint64_t cookie;	/* of the device that it makes */
-	uint32_t id;		/* of the device, once that is usable */
+	const struct args *a;
+	struct report report;	/* of the device, once that is usable */
 	int hold_fd;		/* as long as this is open, it serves; -1: for good */
 };
 
@@ -2547,24 +3229,25 @@ static int background_wait(struct background *bg, int report_fd)
 
 	/* without a limit: the server has one for every step */
 	do
-		n = read(report_fd, &bg->id, sizeof(bg->id));
+		n = read(report_fd, &bg->report, sizeof(bg->report));
 	while (n < 0 && errno == EINTR);
-	if (n == sizeof(bg->id))
+	if (n == sizeof(bg->report))
 		return 0;
 	while (waitpid(bg->pid, &wstatus, 0) < 0 && errno == EINTR)
 		;
-	orphan_remove_apart(bg->cookie);
+	if (!bg->a->recover)
+		orphan_remove_apart(bg->a->cookie);
 	if (WIFEXITED(wstatus) && WEXITSTATUS(wstatus))
 		return WEXITSTATUS(wstatus);	/* and it has said why */
-	say("ublk: the server ended during start, by signal %d%s: nothing was created",
-	    WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : 0,
-	    WIFSIGNALED(wstatus) && WTERMSIG(wstatus) == SIGKILL ? " (out of memory?)" : "");
+	say("ublk: the server ended during start, by signal %d%s%s", WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : 0,
+	    WIFSIGNALED(wstatus) && WTERMSIG(wstatus) == SIGKILL ? " (out of memory?)" : "",
+	    bg->a->recover ? "" : ": nothing was created");
 	return EXIT_FAILURE;
 }
 
 /* The server's side of the fork: leave the caller's session and descriptors, and serve. */
 __attribute__((noreturn))
-static void background_serve(const struct args *a, uint64_t cookie, int report_fd, int hold_fd)
+static void background_serve(const struct args *a, int report_fd, int hold_fd)
 {
 	enum { REPORT = 3, HOLD = 4, FREE = 5 };
 	int hold = hold_fd < 0 ? -1 : HOLD;
@@ -2577,7 +3260,7 @@ static void background_serve(const struct args *a, uint64_t cookie, int report_f
 	(void)syscall(SYS_close_range, hold < 0 ? HOLD : FREE, ~0U, 0);
 	setsid();
 	umask(077);
-	_exit(serve(a, cookie, REPORT, hold));
+	_exit(serve(a, REPORT, hold));
 }
 
 /* Start a server in the background. Returns 0 when its device is usable, or the exit status. */
@@ -2585,7 +3268,7 @@ static int background_start(const struct args *a, struct background *bg, bool ho
 {
 	int report[2], held[2] = { -1, -1 }, status;
 
-	*bg = (struct background){ .cookie = cookie_make(a->be), .hold_fd = -1 };
+	*bg = (struct background){ .a = a, .hold_fd = -1 };
 	if (pipe2(report, O_CLOEXEC) || (hold && pipe2(held, O_CLOEXEC)))
 		return fail(a->be->name, STEP_DAEMON, errno, NULL);
 	bg->pid = fork();
@@ -2594,7 +3277,7 @@ static int background_start(const struct args *a, struct background *bg, bool ho
 	if (bg->pid == 0) {
 		if (hold)
 			close(held[1]);
-		background_serve(a, bg->cookie, report[1], held[0]);
+		background_serve(a, report[1], held[0]);
 	}
 	close(report[1]);
 	if (hold)
@@ -2685,19 +3368,20 @@ static int serve_command(const struct args *a)
 
 	if (status)
 		return status;
-	status = command_run(a->command, bg.id, &stop.force);
+	status = command_run(a->command, bg.report.id, &stop.force);
 	ret = ctrl_open(&c, false);
-	stopped = ret ? fail("stop", c.step, ret, NULL) : stop_and_tell(&c, bg.id, &stop);
+	stopped = ret ? fail("stop", c.step, ret, NULL) : stop_and_tell(&c, bg.report.id, &stop);
 	ctrl_close(&c);
 	if (stopped == EXIT_IN_USE) {
-		notice("/dev/ublkb%u stays until it is free and \"ublk stop %u\"", bg.id, bg.id);
+		notice("/dev/ublkb%u stays until it is free and \"ublk stop %u\"", bg.report.id, bg.report.id);
 		if (write(bg.hold_fd, "", 1) != 1)
 			return EXIT_FAILURE;
 	}
 	return stopped && stopped != EXIT_NO_DEVICE ? stopped : status;
 }
 
-static int cmd_serve(const struct args *a)
+/* Make a device, or take one over, in the way that the user wants it served. */
+static int serve_as_asked(const struct args *a)
 {
 	struct background bg;
 	int status;
@@ -2705,9 +3389,9 @@ static int cmd_serve(const struct args *a)
 	if (a->command)
 		return serve_command(a);
 	if (!a->o.daemon)
-		return serve(a, cookie_make(a->be), -1, -1);
+		return serve(a, -1, -1);
 	status = background_start(a, &bg, false);
-	if (status || !print_node(bg.id))
+	if (status || !print_node(bg.report.id))
 		return status;
 	/* nobody will ever know of it: better that it had not been made */
 	status = fail("stdout", STEP_PRINT, errno, NULL);
@@ -2716,7 +3400,15 @@ static int cmd_serve(const struct args *a)
 	return status;
 }
 
-/* ---- verbs: list, stop ---- */
+static int cmd_serve(const struct args *a)
+{
+	struct args made = *a;
+
+	made.cookie = cookie_make(a->be, &a->o);
+	return serve_as_asked(&made);
+}
+
+/* ---- verbs: list, recover, stop ---- */
 
 static const char *state_name(unsigned state)
 {
@@ -2927,6 +3619,105 @@ out:
 	return status;
 }
 
+/*
+ * A device that waits for a server, by its number, its node, or its storage.
+ * c->info is then its. Returns 0, -ENODEV, or -ENOTUNIQ.
+ */
+static int recover_find(struct ctrl *c, const char *name, const struct options *o, uint32_t *id)
+{
+	uint32_t *ids, identity;
+	int nr, ret = -ENODEV;
+
+	c->step = STEP_INFO;
+	if (parse_dev(name, id))
+		return ctrl_get_info(c, *id);
+	nr = backend_file.identity(o, &identity) ? 0 : dev_ids(&ids);
+	for (int i = 0; i < nr; i++) {
+		if (ctrl_get_info(c, ids[i]) || cookie_backend(c->info.ublksrv_flags) != &backend_file ||
+		    (c->info.ublksrv_flags & COOKIE_IDENTITY) != identity)
+			continue;
+		ret = ret ? 0 : -ENOTUNIQ;
+		*id = ids[i];
+	}
+	if (nr)
+		free(ids);
+	return ret ? ret : ctrl_get_info(c, *id);
+}
+
+/* What the kernel knows of the device is as it was, whatever the command line says. */
+static int recover_options(struct ctrl *c, uint32_t id, struct options *o)
+{
+	const struct ublksrv_ctrl_dev_info *info = &c->info;
+	const struct ublk_param_basic *basic = &c->params.basic;
+	int ret = ctrl_get_params(c, id);
+
+	if (ret)
+		return ret;
+	o->id = id;
+	o->size = basic->dev_sectors << SECTOR_SHIFT;
+	o->block_size = 1U << basic->logical_bs_shift;
+	o->read_only = basic->attrs & UBLK_ATTR_READ_ONLY;
+	o->max_io = info->max_io_buf_bytes;
+	o->queues = info->nr_hw_queues;
+	o->qdepth = info->queue_depth;
+	o->direct |= (info->ublksrv_flags & COOKIE_DIRECT) != 0;
+	o->resilient |= (info->ublksrv_flags & COOKIE_RESILIENT) != 0;
+	o->zero_copy = info->flags & UBLK_F_AUTO_BUF_REG ? ZERO_COPY_ON : ZERO_COPY_OFF;
+	return 0;
+}
+
+/* Why it cannot be recovered, or NULL. */
+static const char *recover_refused(const struct ublksrv_ctrl_dev_info *info)
+{
+	const struct backend *be = cookie_backend(info->ublksrv_flags);
+
+	if (!be)
+		return "another program's device: only that knows what it is made of";
+	if (be == &backend_mem)
+		return "what it held was in its servers' memory and is gone with them; \"ublk stop --force\" removes it";
+	if (!(info->flags & UBLK_F_USER_RECOVERY))
+		return "it was not made to wait for a server (--recoverable); \"ublk stop\" removes it";
+	return NULL;
+}
+
+/* ublk recover DEV [file] [PATH] */
+static int cmd_recover(const struct args *a)
+{
+	static struct ctrl c = CTRL_NONE;	/* static: see struct ctrl */
+	struct args r = *a;
+	const char *why, *name = a->operands[0];
+	int nr = 1, ret;
+	uint32_t id = 0;
+
+	if (!a->nr)
+		return usage_error(verb_find("recover"), "DEV is missing");
+	if (nr < a->nr && !strcmp(a->operands[nr], backend_file.name))
+		nr++;
+	if (nr < a->nr && !r.o.path)
+		r.o.path = a->operands[nr++];
+	if (nr < a->nr)
+		return usage_error(verb_find("recover"), "%s: one argument too many", a->operands[nr]);
+	if (!r.o.path && !parse_dev(name, &id))
+		r.o.path = name;
+	ret = ctrl_open_to_look(&c);
+	if (!ret)
+		ret = recover_find(&c, name, &r.o, &id);
+	why = ret ? resolve_why(ret) : recover_refused(&c.info);
+	if (!ret && why)
+		ret = -EINVAL;
+	if (!ret && !r.o.path)
+		return usage_error(verb_find("recover"), "PATH is missing: of which file is %s?", name);
+	if (!ret)
+		ret = recover_options(&c, id, &r.o);
+	if (ret)
+		ret = fail(name, ret == -EINVAL ? STEP_RECOVER : c.step, ret, why);
+	r.be = cookie_backend(c.info.ublksrv_flags);
+	r.cookie = c.info.ublksrv_flags;
+	r.recover = true;
+	ctrl_close(&c);
+	return ret ? ret : serve_as_asked(&r);
+}
+
 static int pidfd_of(int pid)
 {
 	if (pid <= 0)
@@ -2958,7 +3749,7 @@ static int stop_one(struct ctrl *c, uint32_t id, const struct options *o, char *
 	}
 	if (c->info.state != UBLK_S_DEV_DEAD) {
 		/* ours ends with its device; another may have more of them */
-		if (cookie >> 56 == COOKIE_MARK)
+		if (cookie_is_ours(cookie) && c->info.state == UBLK_S_DEV_LIVE)
 			pidfd = pidfd_of(c->info.ublksrv_pid);
 		while ((ret = dev_stop(c, id, o->force, text, len)) == -EBUSY &&
 		       now_ms() < (end > grace ? end : grace)) {
@@ -3189,11 +3980,13 @@ static const struct verb verbs[] = {
 	{ "mem", V_MEM, "SIZE", "size", 0, 1, cmd_serve, &backend_mem, "a RAM disk" },
 	{ "file", V_FILE, "PATH", "path", 0, 1, cmd_serve, &backend_file, "a disk from a file or a block device" },
 	{ "list", V_LIST, "[DEV...]", NULL, 0, INT32_MAX, cmd_list, NULL, "show devices" },
+	{ "recover", V_RECOVER, "DEV [PATH]", NULL, 0, 3, cmd_recover, NULL, "serve a device whose server has died" },
 	{ "stop", V_STOP, "DEV... | --all", NULL, 0, INT32_MAX, cmd_stop, NULL, "stop and remove devices" },
 	{ "check", V_CHECK, "", NULL, 0, 0, cmd_check, NULL, "what this machine has of what ublk needs" },
 	{ "help", V_HELP, "[VERB]", NULL, 0, 1, cmd_help, NULL, "this page, or a verb's" },
 };
 
+/* The verb of this name, or NULL. */
 static const struct verb *verb_find(const char *name)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
@@ -3206,7 +3999,7 @@ static void help_all(void)
 {
 	puts("ublk " VERSION ": block devices in user space\n\nusage:");
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
-		printf("  ublk %-5s %-16s %s\n", verbs[i].name, verbs[i].operands, verbs[i].help);
+		printf("  ublk %-7s %-16s %s\n", verbs[i].name, verbs[i].operands, verbs[i].help);
 	puts("  ublk --version\n\n\"ublk help VERB\" or \"ublk VERB --help\" shows a verb's options.\n"
 	     "A device is named 0, ublkb0 or /dev/ublkb0.");
 }

@@ -23,6 +23,8 @@ enum {
 	UBLK_CMD_STOP_DEV = 0x07,
 	UBLK_CMD_SET_PARAMS = 0x08,
 	UBLK_CMD_GET_PARAMS = 0x09,
+	UBLK_CMD_START_USER_RECOVERY = 0x10,
+	UBLK_CMD_END_USER_RECOVERY = 0x11,
 	UBLK_CMD_GET_FEATURES = 0x13,	/* 6.5 */
 	UBLK_CMD_DEL_DEV_ASYNC = 0x14,	/* 6.9 */
 	UBLK_CMD_TRY_STOP_DEV = 0x17,	/* 7.0 */
@@ -39,8 +41,11 @@ enum {
 
 /* What the driver can do and what a device is to do: info.flags, GET_FEATURES */
 #define UBLK_F_NEED_GET_DATA		(1ULL << 2)
+#define UBLK_F_USER_RECOVERY		(1ULL << 3)	/* 6.1 */
+#define UBLK_F_USER_RECOVERY_REISSUE	(1ULL << 4)	/* 6.1 */
 #define UBLK_F_CMD_IOCTL_ENCODE		(1ULL << 6)
 #define UBLK_F_AUTO_BUF_REG		(1ULL << 11)	/* 6.16 */
+#define UBLK_F_QUIESCE			(1ULL << 12)	/* 6.16 */
 #define UBLK_F_BUF_REG_OFF_DAEMON	(1ULL << 14)	/* 6.17 */
 #define UBLK_F_SAFE_STOP_DEV		(1ULL << 17)
 #define UBLK_F_NO_AUTO_PART_SCAN	(1ULL << 18)

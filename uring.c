@@ -53,7 +53,11 @@ static size_t max_size(size_t a, size_t b)
 
 static void *ring_mmap(int fd, size_t len, off_t off)
 {
-	return mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, off);
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, off);
+
+	if (p != MAP_FAILED)	/* a child's would keep the ring, and the files registered with it */
+		(void)madvise(p, len, MADV_DONTFORK);
+	return p;
 }
 
 static int ring_map(struct uring *ring, const struct io_uring_params *p)

@@ -188,10 +188,20 @@ static void test_encoding(void)
 	      cmd_encode(ENC_IOCTL, UBLK_CMD_GET_FEATURES, 32) == 0x80207513 &&
 	      cmd_encode(ENC_IOCTL, UBLK_IO_FETCH_REQ, 16) == 0xc0107520 &&
 	      cmd_encode(ENC_LEGACY, UBLK_CMD_ADD_DEV, 32) == 4);
+}
+
+static void test_cookies(void)
+{
+	const struct options plain = { 0 }, both = { .direct = true, .resilient = true };
+	const uint64_t c = cookie_make(&backend_file, &both);
+
 	CHECK("cookies: type read back, strangers told apart",
-	      !strcmp(cookie_type(cookie_make(&backend_mem)), "mem") && !strcmp(cookie_type(0), "other") &&
-	      !strcmp(cookie_type(cookie_make(NULL)), "other") &&
-	      cookie_make(&backend_mem) != cookie_make(&backend_mem));
+	      !strcmp(cookie_type(cookie_make(&backend_mem, &plain)), "mem") && !strcmp(cookie_type(0), "other") &&
+	      !strcmp(cookie_type(cookie_make(NULL, &plain)), "other") && !strcmp(cookie_type(c), "file") &&
+	      cookie_make(&backend_mem, &plain) != cookie_make(&backend_mem, &plain));
+	CHECK("cookies: what recover needs to know, and room for the storage's identity",
+	      c & COOKIE_DIRECT && c & COOKIE_RESILIENT && !(c & COOKIE_IDENTITY) &&
+	      !(cookie_make(&backend_file, &plain) & (COOKIE_DIRECT | COOKIE_RESILIENT)));
 }
 
 /* ---- ring arithmetic, on a ring in plain memory ---- */
@@ -349,7 +359,7 @@ static int canned_complete(struct queue *q, struct io *io, int res)
 	return res;
 }
 
-static const struct backend canned = { "canned", NULL, NULL, canned_queue, canned_complete };
+static const struct backend canned = { .name = "canned", .queue = canned_queue, .complete = canned_complete };
 
 /* The commands that a CQE leads to: how many, and the last one. */
 static unsigned commands(struct fake *f, uint64_t user_data, int res, struct ublksrv_io_cmd *cmd, uint32_t *op)
@@ -583,6 +593,71 @@ static void test_mem(void)
 	CHECK("mem: closed", !dev.priv);
 }
 
+/*
+ * The memory of --resilient, against a model: what the kernel would copy is
+ * copied here. A second server, that knows nothing of what the first one wrote,
+ * sees the same; and nobody's reads take memory.
+ */
+static bool shared_ops(struct queue *q, char *model, const struct stat *before, unsigned nr)
+{
+	static char buf[64 << 10];
+	struct io io = { 0 };
+
+	for (unsigned i = 0; i < nr; i++) {
+		io.off = (uint64_t)(rand() % 2048) * 512;
+		io.len = (uint32_t)(1 + rand() % 128) * 512;
+		if (io.off + io.len > 1 << 20)
+			io.len = (uint32_t)((1 << 20) - io.off);
+		io.buf = buf;
+		io.op = before ? UBLK_IO_OP_READ : (uint8_t[]){ 0, 1, 1, 3, 5 }[rand() % 5];
+		memset(buf, 0x55, sizeof(buf));
+		if (backend_mem.queue(q, &io) < 0)
+			return false;
+		if (io.op == UBLK_IO_OP_READ && memcmp(io.buf, model + io.off, io.len))
+			return false;
+		if (io.op == UBLK_IO_OP_WRITE)
+			memset(io.buf, (int)i, io.len), memset(model + io.off, (int)i, io.len);
+		/* this memory's discard zeroes all of the range, if there is a whole page in it */
+		if (io.op == UBLK_IO_OP_WRITE_ZEROES || (io.op == UBLK_IO_OP_DISCARD &&
+		    (io.off + io.len) / 4096 > (io.off + 4095) / 4096))
+			memset(model + io.off, 0, io.len);
+	}
+	return true;
+}
+
+static void test_mem_shared(void)
+{
+	const struct options o = { .size = 1 << 20, .max_io = 1 << 20, .resilient = true };
+	static char model[1 << 20];
+	const char *why = NULL;
+	struct dev dev = { 0 };
+	struct queue q = { .dev = &dev };
+	struct stat before, after;
+	struct { char *base; uint64_t page, len; int fd; char *zeroes; unsigned char *present; } *m;	/* struct mem */
+	void *p = NULL;
+	bool ok;
+
+	ok = backend_mem.open(&dev, &o, &why) == 0 && dev.bounce;
+	m = dev.priv;
+	srand(1);
+	ok = ok && mem_op(&q, UBLK_IO_OP_READ, 0, 1 << 20, &p) == 1 << 20 && all_zero(p, 1 << 20) &&
+	     fstat(m->fd, &after) == 0 && after.st_blocks == 0;
+	CHECK("mem --resilient: reading a device that nobody wrote takes no memory", ok);
+	for (unsigned i = 0; i < 200; i++) {	/* every other page of the second half is never written */
+		(void)mem_op(&q, UBLK_IO_OP_WRITE, (uint64_t)(i % 64) * 2 * 4096, 4096, &p);
+		memset(p, 7, 4096);
+		memset(model + (uint64_t)(i % 64) * 2 * 4096, 7, 4096);
+	}
+	ok = fstat(m->fd, &before) == 0 && shared_ops(&q, model, &before, 2000) &&
+	     fstat(m->fd, &after) == 0 && before.st_blocks == after.st_blocks;
+	CHECK("mem --resilient: nor does reading holes beside data", ok && before.st_blocks == 64 * 8);
+	memset(m->present, 0, 256);
+	CHECK("mem --resilient: the next server reads the same", shared_ops(&q, model, &before, 2000) &&
+	      fstat(m->fd, &after) == 0 && before.st_blocks == after.st_blocks);
+	CHECK("mem --resilient: reads, writes, zeroes as in a model", shared_ops(&q, model, NULL, 20000));
+	backend_mem.close(&dev);
+}
+
 static void test_mem_prealloc(void)
 {
 	const struct options o = { .size = 1 << 20, .max_io = 1 << 20, .prealloc = true };
@@ -767,11 +842,13 @@ int main(void)
 	test_args();
 	test_bad_args();
 	test_encoding();
+	test_cookies();
 	test_ring();
 	test_ring_for_real();
 	test_io_check();
 	test_commit();
 	test_mem();
+	test_mem_shared();
 	test_mem_prealloc();
 	test_file();
 	return failed != 0;
