@@ -2222,6 +2222,8 @@ static int server_start(struct server *s)
 	return answer.res;
 }
 
+#define NOT_THE_SAME "not what the device was made of: another file, or another --offset"
+
 /*
  * Open the storage. Of a device that is there already it must be the same, as
  * far as 20 bits tell.
@@ -2237,7 +2239,7 @@ static int server_open(struct server *s)
 	s->opened = true;
 	s->dev.came_up = s->recover;
 	if (s->recover && (s->cookie & COOKIE_IDENTITY) != s->dev.identity) {
-		s->why = "not what the device was made of: another file, or another --offset";
+		s->why = NOT_THE_SAME;
 		return -EINVAL;
 	}
 	s->cookie |= s->dev.identity;
@@ -2327,6 +2329,7 @@ static int server_up(struct server *s)
 		ret = ctrl_simple(c, STEP_REJOIN, UBLK_CMD_END_USER_RECOVERY, s->id, (uint64_t)getpid());
 	else if (!ret)
 		ret = server_start(s);
+	s->added |= !ret;	/* from now on it is ours to remove */
 	s->dev.came_up |= !ret;
 	return ret;
 }
@@ -3666,10 +3669,11 @@ static int recover_options(struct ctrl *c, uint32_t id, struct options *o)
 	return 0;
 }
 
-/* Why it cannot be recovered, or NULL. */
-static const char *recover_refused(const struct ublksrv_ctrl_dev_info *info)
+/* Why it cannot be recovered with these options, or NULL. */
+static const char *recover_refused(const struct ublksrv_ctrl_dev_info *info, const struct options *o)
 {
 	const struct backend *be = cookie_backend(info->ublksrv_flags);
+	uint32_t identity;
 
 	if (!be)
 		return "another program's device: only that knows what it is made of";
@@ -3677,6 +3681,9 @@ static const char *recover_refused(const struct ublksrv_ctrl_dev_info *info)
 		return "what it held was in its servers' memory and is gone with them; \"ublk stop --force\" removes it";
 	if (!(info->flags & UBLK_F_USER_RECOVERY))
 		return "it was not made to wait for a server (--recoverable); \"ublk stop\" removes it";
+	/* looked at again when it is open, but there other things may fail first */
+	if (o->path && be->identity(o, &identity) == 0 && identity != (info->ublksrv_flags & COOKIE_IDENTITY))
+		return NOT_THE_SAME;
 	return NULL;
 }
 
@@ -3702,7 +3709,7 @@ static int cmd_recover(const struct args *a)
 	ret = ctrl_open_to_look(&c);
 	if (!ret)
 		ret = recover_find(&c, name, &r.o, &id);
-	why = ret ? resolve_why(ret) : recover_refused(&c.info);
+	why = ret ? resolve_why(ret) : recover_refused(&c.info, &r.o);
 	if (!ret && why)
 		ret = -EINVAL;
 	if (!ret && !r.o.path)
