@@ -134,7 +134,8 @@ truncate -s $SIZE /tmp/image && fill /dev/ram0
 dd if=/dev/zero of=/tmp/image bs=1M count=256 conv=notrunc 2>/dev/null
 if [ "${BENCH:-}" = smp ]; then smp; exit; fi
 modprobe null_blk nr_devices=1 gb=1 memory_backed=1 bs=512 || die "no null_blk"
-mkfs.ext4 -q /dev/ram1 && mount /dev/ram1 /mnt || die "no ext4"
+# or a kernel thread would go on making the filesystem while rows run
+mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 /dev/ram1 && mount /dev/ram1 /mnt || die "no ext4"
 dd if=/dev/zero of=/mnt/image bs=1M count=256 2>/dev/null && sync || die "no image"
 for row in $(echo "$ROWS" | tr , ' '); do row "$row"; done
 umount /mnt
