@@ -14,9 +14,13 @@
 #define __NR_io_uring_register	427
 #endif
 
-/* Flags that change how fast a ring is, not what it does. */
-#define SPEED_FLAGS (IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SINGLE_ISSUER | \
-		     IORING_SETUP_DEFER_TASKRUN)
+/* Flags that change how fast a ring is, not what it does: what to go without, from new kernels to old. */
+static const unsigned without[] = {
+	0,
+	IORING_SETUP_NO_SQARRAY,
+	IORING_SETUP_NO_SQARRAY | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SINGLE_ISSUER |
+		IORING_SETUP_DEFER_TASKRUN,
+};
 
 /* struct io_uring_getevents_arg, and the 64-bit timespec that it points to */
 struct enter_arg {
@@ -90,6 +94,8 @@ static int ring_map(struct uring *ring, const struct io_uring_params *p)
 	ring->cq_khead = (uint32_t *)(base + p->cq_off.head);
 	ring->cq_ktail = (uint32_t *)(base + p->cq_off.tail);
 
+	if (p->flags & IORING_SETUP_NO_SQARRAY)
+		return 0;
 	/* SQEs are used in ring order: the array of indices never changes */
 	array = (uint32_t *)(base + p->sq_off.array);
 	for (unsigned i = 0; i < p->sq_entries; i++)
@@ -100,13 +106,12 @@ static int ring_map(struct uring *ring, const struct io_uring_params *p)
 int uring_init(struct uring *ring, unsigned entries, unsigned flags)
 {
 	const unsigned need = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_EXT_ARG;
-	struct io_uring_params p = { .flags = flags };
-	int ret;
+	struct io_uring_params p;
+	int ret = -EINVAL;
 
 	*ring = (struct uring)URING_NONE;
-	ret = sys_setup(entries, &p);
-	if (ret == -EINVAL && (flags & SPEED_FLAGS)) {
-		p = (struct io_uring_params){ .flags = flags & ~SPEED_FLAGS };
+	for (unsigned i = 0; ret == -EINVAL && i < sizeof(without) / sizeof(without[0]); i++) {
+		p = (struct io_uring_params){ .flags = flags & ~without[i] };
 		ret = sys_setup(entries, &p);
 	}
 	if (ret < 0)
@@ -118,7 +123,7 @@ int uring_init(struct uring *ring, unsigned entries, unsigned flags)
 		return ret;
 	}
 	ring->enter_fd = ring->fd;
-	ring->enter_flags = IORING_ENTER_GETEVENTS;
+	ring->enter_flags = 0;
 	if (p.features & IORING_FEAT_NO_IOWAIT)	/* a server that waits for work is idle */
 		ring->enter_flags |= IORING_ENTER_NO_IOWAIT;
 	return 0;
@@ -149,27 +154,32 @@ void uring_exit(struct uring *ring)
 	*ring = (struct uring)URING_NONE;
 }
 
+static int ring_enter(struct uring *ring, unsigned wait_nr, unsigned flags, const struct enter_arg *arg)
+{
+	const unsigned nr = uring_sqes(ring);
+
+	/* pairs with the kernel's acquire of tail: the SQEs are filled before */
+	__atomic_store_n(ring->sq_ktail, ring->sq_tail, __ATOMIC_RELEASE);
+	return sys_result(syscall(__NR_io_uring_enter, ring->enter_fd, nr, wait_nr, ring->enter_flags | flags,
+				  arg, arg ? sizeof(*arg) : 0));
+}
+
+int uring_submit(struct uring *ring)
+{
+	return ring_enter(ring, 0, 0, NULL);
+}
+
 int uring_enter(struct uring *ring, unsigned wait_nr, int timeout_ms)
 {
 	/* GETEVENTS even when not waiting: it runs what DEFER_TASKRUN held back */
-	unsigned flags = ring->enter_flags;
-	struct enter_timespec ts;
-	struct enter_arg arg;
-	size_t arg_len = 0;
-	unsigned nr;
+	const unsigned flags = IORING_ENTER_GETEVENTS;
+	const struct enter_timespec ts = {
+		.tv_sec = timeout_ms / 1000,
+		.tv_nsec = timeout_ms % 1000 * 1000000LL,
+	};
+	const struct enter_arg arg = { .sigmask_sz = _NSIG / 8, .ts = (uintptr_t)&ts };
 
-	if (timeout_ms >= 0) {
-		ts = (struct enter_timespec){
-			.tv_sec = timeout_ms / 1000,
-			.tv_nsec = timeout_ms % 1000 * 1000000LL,
-		};
-		arg = (struct enter_arg){ .sigmask_sz = _NSIG / 8, .ts = (uintptr_t)&ts };
-		arg_len = sizeof(arg);
-		flags |= IORING_ENTER_EXT_ARG;
-	}
-	nr = uring_sqes(ring);
-	/* pairs with the kernel's acquire of tail: the SQEs are filled before */
-	__atomic_store_n(ring->sq_ktail, ring->sq_tail, __ATOMIC_RELEASE);
-	return sys_result(syscall(__NR_io_uring_enter, ring->enter_fd, nr, wait_nr, flags,
-				  arg_len ? &arg : NULL, arg_len));
+	if (timeout_ms < 0)
+		return ring_enter(ring, wait_nr, flags, NULL);
+	return ring_enter(ring, wait_nr, flags | IORING_ENTER_EXT_ARG, &arg);
 }

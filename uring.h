@@ -78,6 +78,7 @@ enum {
 	IORING_SETUP_SQE128 = 1 << 10,		/* 5.19 */
 	IORING_SETUP_SINGLE_ISSUER = 1 << 12,	/* 6.0 */
 	IORING_SETUP_DEFER_TASKRUN = 1 << 13,	/* 6.1 */
+	IORING_SETUP_NO_SQARRAY = 1 << 16,	/* 6.6 */
 
 	IORING_FEAT_SINGLE_MMAP = 1 << 0,
 	IORING_FEAT_EXT_ARG = 1 << 8,
@@ -199,6 +200,9 @@ static inline struct io_uring_sqe *uring_get_sqe(struct uring *ring)
  */
 int uring_enter(struct uring *ring, unsigned wait_nr, int timeout_ms);
 
+/* Hand the filled SQEs to the kernel and do nothing else: with DEFER_TASKRUN no CQE comes of it yet. */
+int uring_submit(struct uring *ring);
+
 /*
  * Register the ring with the calling thread, so that entering it does not look
  * up its file each time. From then on only this thread may enter it. Before
@@ -221,14 +225,22 @@ static inline unsigned uring_cqes(const struct uring *ring)
 	return __atomic_load_n(ring->cq_ktail, __ATOMIC_ACQUIRE) - ring->cq_head;
 }
 
-/* Take one CQE, copied before its slot is given back. False: there is none. */
+/* Take one of those, copied before its slot is given back. */
+static inline struct io_uring_cqe uring_take_cqe(struct uring *ring)
+{
+	const struct io_uring_cqe cqe = ring->cqes[ring->cq_head++ & ring->cq_mask];
+
+	/* pairs with the kernel's acquire of head: the slot may be used again */
+	__atomic_store_n(ring->cq_khead, ring->cq_head, __ATOMIC_RELEASE);
+	return cqe;
+}
+
+/* Take one CQE if there is one. False: there is none. */
 static inline bool uring_next_cqe(struct uring *ring, struct io_uring_cqe *cqe)
 {
 	if (!uring_cqes(ring))
 		return false;
-	*cqe = ring->cqes[ring->cq_head++ & ring->cq_mask];
-	/* pairs with the kernel's acquire of head: the slot may be used again */
-	__atomic_store_n(ring->cq_khead, ring->cq_head, __ATOMIC_RELEASE);
+	*cqe = uring_take_cqe(ring);
 	return true;
 }
 
