@@ -76,6 +76,7 @@ enum how {
  */
 struct file {
 	uint64_t base;		/* --offset: where the device begins in the file */
+	bool cached;		/* worth file_try() */
 	int read_how, write_how;	/* any queue's thread */
 	uint64_t page;		/* bytes */
 	char *map;		/* the device's bytes in the page cache, see file_map(), or NULL */
@@ -113,10 +114,10 @@ static bool io_is_sync(const struct io *io)
 /* READ or WRITE what is left of the request. async: the last try said EAGAIN. */
 static int file_rw(struct queue *q, struct io *io, bool async)
 {
+	struct io_uring_sqe *sqe = io_sqe(q, io);
 	const struct dev *dev = queue_dev(q);
 	const struct file *f = dev->priv;
 	const bool read = io->op == UBLK_IO_OP_READ;
-	struct io_uring_sqe *sqe = io_sqe(q, io);
 	uint32_t len = io->len - io->done;
 
 	/* io_uring does not wait, so what must be split would go to a worker thread */
@@ -295,7 +296,12 @@ static bool file_map_read(const struct dev *dev, const struct file *f, struct io
 	return true;
 }
 
-/* The first try at a READ or WRITE. Returns as an SQE's res; -EAGAIN: it is for the ring. */
+/*
+ * The first try at a READ or WRITE, if there is a page cache between. Returns as
+ * an SQE's res; -EAGAIN: it is for the ring. Its registers and buffers are not
+ * to be paid for where there is none.
+ */
+__attribute__((noinline))
 static int file_try(const struct dev *dev, struct file *f, struct io *io)
 {
 	const off_t off = (off_t)(f->base + io->off);
@@ -346,6 +352,9 @@ static int file_complete(struct queue *q, struct io *io, int res)
 {
 	struct file *f = queue_dev(q)->priv;
 
+	/* the usual case first: only a READ or WRITE has bytes to tell of */
+	if (res > 0 && (uint32_t)res == io->len - io->done && !io_is_sync(io))
+		return (int)io->len;
 	if (res == -EINTR || res == -EAGAIN)
 		return file_start(q, io, res == -EAGAIN);
 	if (io_is_sync(io) && file_sync_err(f, res))
@@ -363,17 +372,16 @@ static int file_complete(struct queue *q, struct io *io, int res)
 static int file_queue(struct queue *q, struct io *io)
 {
 	struct file *f = queue_dev(q)->priv;
-	int ret;
+	int ret = -EAGAIN;
 
 	if (io_is_sync(io) && file_sync_err(f, 0))
 		return file_sync_err(f, 0);
 	io->done = 0;
-	if (io->op == UBLK_IO_OP_READ || io->op == UBLK_IO_OP_WRITE) {
+	if (io->op != UBLK_IO_OP_READ && io->op != UBLK_IO_OP_WRITE)
+		return file_start(q, io, false);
+	if (f->cached)
 		ret = file_try(queue_dev(q), f, io);
-		if (ret != -EAGAIN)
-			return file_complete(q, io, ret);
-	}
-	return file_start(q, io, false);
+	return ret == -EAGAIN ? file_rw(q, io, false) : file_complete(q, io, ret);
 }
 
 /* ---- opening ---- */
@@ -669,7 +677,8 @@ static void file_choose(struct dev *dev, const struct options *o, struct file *f
 		f->read_how = f->write_how = HOW_NOWAIT;
 	else if (fstatfs(dev->fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC))
 		f->read_how = f->write_how = HOW_INLINE;
-	if (f->read_how != HOW_RING)
+	f->cached = f->read_how != HOW_RING;
+	if (f->cached)
 		file_map(dev, f);
 }
 
@@ -736,6 +745,9 @@ static int file_open(struct dev *dev, const struct options *o, const char **why)
 
 	dev->fd = file_open_path(dev, o, f, why);
 	ret = dev->fd < 0 ? dev->fd : 0;
+	/* serving a request is not what the file's owner would call an access */
+	if (!ret)
+		(void)fcntl(dev->fd, F_SETFL, fcntl(dev->fd, F_GETFL) | O_NOATIME);
 	if (!ret && fstat(dev->fd, &st))
 		ret = -errno;
 	if (!ret)
