@@ -676,6 +676,8 @@ static uint64_t user_data_pack(enum kind kind, unsigned tag)
 }
 
 #define FEW			4	/* CQEs in a turn up to which a chain costs less: make bench */
+#define HAND_OVER		16	/* SQEs of the backend that are worth a system call: see queue_reap() */
+#define MAX_ROUNDS		3	/* that a commit is held for: see queue_turn() */
 #define QUEUE_SPARE_SQES	8	/* besides two a tag: the polls of thread 0 */
 enum { CHAR_FILE, BACKING_FILE };	/* registered files: /dev/ublkcN, dev->fd */
 
@@ -693,7 +695,10 @@ struct queue {
 	unsigned live;				/* tags that are not IO_GONE */
 	unsigned expected;			/* CQEs that the next turn brings besides news: IO_PAIRED */
 	bool can_pair;				/* GET_DATA is answered on the spot */
-	bool few;				/* this turn has little to do */
+	bool few, was_few;			/* this turn has little to do, and so had the last; see queue_enter() */
+	unsigned backend_sqes;			/* that io_sqe() has given out since the ring was entered */
+	struct io **held;			/* requests that are done, to be committed in this turn */
+	unsigned nr_held;
 	uintptr_t page;				/* bytes */
 	struct io_uring_sqe *last_sqe;		/* that io_sqe() gave out */
 	uint64_t served;			/* requests committed; other threads read it */
@@ -774,9 +779,9 @@ static inline struct io_uring_sqe *queue_sqe(struct queue *q)
 	return sqe;
 }
 
-static void queue_count(struct queue *q)
+static void queue_count(struct queue *q, unsigned nr)
 {
-	__atomic_store_n(&q->served, q->served + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&q->served, q->served + nr, __ATOMIC_RELAXED);
 }
 
 /* The one place where a data command is made. */
@@ -909,7 +914,7 @@ static void io_chain(struct queue *q, struct io *io)
  * commit among many does. Not with DATA_COPY: the first drivers want no commit
  * from a worker thread, where a chain may end up; those with zero copy do.
  */
-static void io_finish(struct queue *q, struct io *io, int res)
+static inline void io_finish(struct queue *q, struct io *io, int res)
 {
 	if (res == IO_QUEUED)
 		return;
@@ -919,13 +924,20 @@ static void io_finish(struct queue *q, struct io *io, int res)
 		io_chain(q, io);
 	else
 		return;
-	queue_count(q);
+	queue_count(q, 1);
 }
 
+/* An SQE of the backend has ended. Among many, what is done is committed later: see queue_turn(). */
 static void io_complete(struct queue *q, struct io *io, int res)
 {
 	io->state = IO_SERVED;
-	io_finish(q, io, q->be->complete(q, io, res));
+	res = q->be->complete(q, io, res);
+	if (q->few || res == IO_QUEUED || res == IO_QUEUED_LAST) {
+		io_finish(q, io, res);
+		return;
+	}
+	io->res = res;
+	q->held[q->nr_held++] = io;
 }
 
 /*
@@ -1028,7 +1040,7 @@ static void io_get_data_event(struct queue *q, struct io *io, int res)
 		io_event(q, io, res);
 	} else if (io->state == IO_PAIRED) {
 		io->state = IO_FETCHED;
-		queue_count(q);
+		queue_count(q, 1);
 	} else if (io_is_another(q, io)) {
 		io_event(q, io, res);
 	} else {
@@ -1040,6 +1052,7 @@ struct io_uring_sqe *io_sqe(struct queue *q, const struct io *io)
 {
 	struct io_uring_sqe *sqe = queue_sqe(q);
 
+	q->backend_sqes++;
 	q->last_sqe = sqe;
 	sqe->flags = IOSQE_FIXED_FILE;
 	sqe->fd = BACKING_FILE;
@@ -1124,26 +1137,81 @@ static void queue_dispatch(struct queue *q, const struct io_uring_cqe *cqe)
 	}
 }
 
-/*
- * One turn of the loop: hand over what was prepared, sleep until something is
- * there, deal with all of it. Returns 0, or -ETIME after timeout_ms.
- */
-static int queue_turn(struct queue *q, int timeout_ms)
+static void queue_commit_held(struct queue *q)
 {
-	struct io_uring_cqe cqe;
-	int ret = uring_enter(&q->ring, 1 + q->expected, timeout_ms);
+	for (unsigned i = 0; i < q->nr_held; i++)
+		io_commit(q, q->held[i], q->held[i]->res);
+	queue_count(q, q->nr_held);
+	q->nr_held = 0;
+}
 
+/* To be called when the ring has been entered. */
+static void queue_entered(struct queue *q)
+{
 	/* for want of memory not all were taken: a commit must not go without what it follows */
 	if (uring_sqes(&q->ring) && uring_last_taken(&q->ring)->flags & IOSQE_IO_LINK)
 		queue_die(q, "the kernel has no memory for requests");
-	q->expected = 0;
-	q->few = uring_cqes(&q->ring) <= FEW;
-	while (uring_next_cqe(&q->ring, &cqe))
+	q->backend_sqes = 0;
+}
+
+/*
+ * Deal with all CQEs. The block layer takes tags of the disk below for as many
+ * operations as it gets in one system call, but only if one word of its bitmap
+ * has them all, which is 16 where the disk's queue is 64 deep. It looks for
+ * each tag by itself otherwise, and that costs more than the system calls.
+ */
+static void queue_reap(struct queue *q)
+{
+	struct io_uring_cqe cqe;
+
+	for (unsigned nr = uring_cqes(&q->ring); nr; nr--) {
+		cqe = uring_take_cqe(&q->ring);
 		queue_dispatch(q, &cqe);
+		if (q->backend_sqes < HAND_OVER)
+			continue;
+		(void)uring_submit(&q->ring);	/* what was not taken goes with the next ones */
+		queue_entered(q);
+	}
+}
+
+/* Hand over what was prepared, and deal with all that is there then. Returns 0 or -ETIME. */
+static int queue_enter(struct queue *q, unsigned wait_nr, int timeout_ms)
+{
+	int ret = uring_enter(&q->ring, wait_nr, timeout_ms);
+	bool few;
+
+	queue_entered(q);
+	if (wait_nr) {
+		q->expected = 0;
+		/* a sleep may end with the first of many: only the second of two short turns is one */
+		few = uring_cqes(&q->ring) <= FEW;
+		q->few = few && q->was_few;
+		q->was_few = few;
+	}
+	queue_reap(q);
 	if (ret >= 0 || ret == -EINTR || ret == -EAGAIN || ret == -EBUSY)
 		return 0;
 	if (ret != -ETIME)
 		queue_die(q, "io_uring_enter: %s", strerror(-ret));
+	return ret;
+}
+
+/*
+ * One turn of the loop: hand over what was prepared, sleep until something is
+ * there, deal with all of it. Returns 0, or -ETIME after timeout_ms.
+ *
+ * Where there are new requests as well as finished ones, the new ones are
+ * handed over first, and what they find done at once is committed with the
+ * rest: the first commit wakes the client, which then finds more to do and
+ * comes back with more.
+ */
+static int queue_turn(struct queue *q, int timeout_ms)
+{
+	int ret = queue_enter(q, 1 + q->expected, timeout_ms);
+
+	for (int i = 0; i < MAX_ROUNDS && q->nr_held && uring_sqes(&q->ring); i++)
+		(void)queue_enter(q, 0, -1);	/* without a timeout there is no -ETIME */
+	queue_commit_held(q);
 	return ret;
 }
 
@@ -1167,7 +1235,8 @@ static int queue_map(struct queue *q)
 	void *p;
 
 	q->ios = calloc(q->depth, sizeof(*q->ios));
-	if (!q->ios)
+	q->held = calloc(q->depth, sizeof(*q->held));
+	if (!q->ios || !q->held)
 		return -ENOMEM;
 	p = mmap(NULL, iods_size(q->depth), PROT_READ, MAP_SHARED | MAP_POPULATE,
 		 q->s->char_fd, q->q_id * stride);
@@ -1246,7 +1315,7 @@ static int queue_start(struct queue *q)
 		debug("queue %u: its CPUs are offline, left where it is", q->q_id);
 	ret = uring_init(&q->ring, 2 * q->depth + QUEUE_SPARE_SQES,
 			 IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN |
-			 IORING_SETUP_DEFER_TASKRUN);
+			 IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_NO_SQARRAY);
 	if (!ret) {
 		uring_register_ring(&q->ring);
 		ret = queue_register(q);
@@ -1271,6 +1340,8 @@ static void queue_end(struct queue *q)
 	if (q->bufs)
 		munmap(q->bufs, (size_t)q->depth * q->dev->max_io);
 	free(q->ios);
+	free(q->held);
+	q->held = NULL;
 	q->iods = NULL;
 	q->bufs = NULL;
 	q->ios = NULL;

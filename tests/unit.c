@@ -342,8 +342,9 @@ static void test_io_check(void)
 
 /* ---- commits: each request once, whole or as an error ---- */
 
-static struct io test_ios[4];
+static struct io test_ios[4], *test_held[4];
 static int backend_result;
+static bool keep_held;		/* the turn goes on */
 
 static int canned_queue(struct queue *q, struct io *io)
 {
@@ -370,6 +371,8 @@ static unsigned commands(struct fake *f, uint64_t user_data, int res, struct ubl
 
 	test_queue.ring = f->ring;
 	queue_dispatch(&test_queue, &cqe);
+	if (!keep_held)
+		queue_commit_held(&test_queue);
 	f->ring = test_queue.ring;
 	if (f->ring.sq_tail == before)
 		return 0;
@@ -470,6 +473,16 @@ static void test_chains(struct fake *f)
 	test_queue.few = false;
 	ok = commands(f, news, 0, &cmd, &op) == 1 && commands(f, done, 4096, &cmd, &op) == 1 && cmd.result == 4096;
 	CHECK("chain: not among many requests", ok);
+	keep_held = true;
+	ok = commands(f, news, 0, &cmd, &op) == 1 && commands(f, done, 4096, &cmd, &op) == 0 &&
+	     test_queue.nr_held == 1 && io->state == IO_SERVED;
+	keep_held = false;
+	test_queue.ring = f->ring;
+	queue_commit_held(&test_queue);
+	f->ring = test_queue.ring;
+	f->sq_head = f->ring.sq_tail;
+	CHECK("held: among many requests a commit waits for the end of the turn", ok && io->state == IO_FETCHED &&
+	      !test_queue.nr_held);
 	test_queue.few = true;
 	test_dev.data_path = DATA_COPY;
 	ok = commands(f, news, 0, &cmd, &op) == 1 && commands(f, done, 4096, &cmd, &op) == 1 && cmd.result == 4096;
@@ -483,6 +496,7 @@ static void test_commit(void)
 	struct fake f;
 
 	test_queue.ios = test_ios;
+	test_queue.held = test_held;
 	test_queue.be = &canned;
 	test_queue.cmd_commit = 0x21;
 	test_queue.cmd_get_data = 0x22;
