@@ -2202,6 +2202,7 @@ static void stdio_to_null(void)
  */
 struct probe_order {
 	uint32_t id, block_size;
+	uint32_t nr_requests;	/* see server_nr_requests(); 0: as it is */
 	bool rescan;
 };
 
@@ -2209,6 +2210,21 @@ struct probe_answer {
 	enum step step;
 	int res;
 };
+
+/* No word on failure: it is for the worst case only. */
+static void node_limit(const struct probe_order *p)
+{
+	char path[64], text[16];
+	int fd, n = snprintf(text, sizeof(text), "%u", p->nr_requests);
+
+	snprintf(path, sizeof(path), "/sys/block/ublkb%u/queue/nr_requests", p->id);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	if (write(fd, text, (size_t)n) != n)
+		n = 0;
+	close(fd);
+}
 
 static struct probe_answer node_probe(const struct probe_order *p)
 {
@@ -2224,6 +2240,8 @@ static struct probe_answer node_probe(const struct probe_order *p)
 		a.step = c.step;
 		return a;
 	}
+	if (p->nr_requests)
+		node_limit(p);
 	snprintf(node, sizeof(node), NODE_BASE "%u", p->id);
 	fd = node_open(node, O_RDONLY);
 	if (fd < 0) {
@@ -2269,11 +2287,25 @@ static int probe_fork(pid_t *pid)
 	_exit(write(3, &answer, sizeof(answer)) != sizeof(answer));
 }
 
+/*
+ * Before 6.15 or so a driver notices a dead server by a command that it finds
+ * to cancel. Where a queue has a request for each of its tags in the server's
+ * hands there is none, and its clients hang for good. So clients get one tag
+ * less; the block layer's least is 4. Kernel: ublk_uring_cmd_cancel_fn().
+ */
+static uint32_t server_nr_requests(const struct server *s)
+{
+	const unsigned depth = s->ctrl.info.queue_depth;
+
+	return s->ctrl.features & UBLK_F_QUIESCE || depth < 5 ? 0 : depth - 1;
+}
+
 /* Have the probe start the device, and serve meanwhile. */
 static int server_start(struct server *s)
 {
 	const struct probe_order order = {
 		.id = s->id, .block_size = s->dev.block_size, .rescan = s->rescan,
+		.nr_requests = server_nr_requests(s),
 	};
 	struct probe_answer answer;
 
@@ -3262,11 +3294,7 @@ static int guard(struct server *s)
 	const bool made = !s->recover;
 	int ret, status;
 
-	/* what is missing is said before there are two of us to say it */
-	ret = ctrl_open(&s->ctrl, !s->o->no_modprobe && !s->recover);
-	ctrl_close(&s->ctrl);
-	if (!ret)
-		ret = server_open(s);
+	ret = server_open(s);
 	if (!ret) {
 		s->ctrl.step = STEP_DAEMON;
 		ret = g.signal_fd = signals_open(s->background, true);
