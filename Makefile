@@ -30,7 +30,7 @@ ublk: $(objs)
 check: test
 test: ublk
 	./test.sh all
-test-unit test-vm test-kernels demo bench bench-smp: ublk
+test-unit test-vm test-soak test-kernels demo bench bench-smp: ublk
 	./test.sh $(@:test-%=%)
 
 install: ublk
@@ -41,5 +41,5 @@ install: ublk
 clean:
 	rm -rf ublk *.o *.d .flags build
 
-.PHONY: all check test test-unit test-vm test-kernels demo bench bench-smp install clean FORCE
+.PHONY: all check test test-unit test-vm test-soak test-kernels demo bench bench-smp install clean FORCE
 -include $(objs:.o=.d)

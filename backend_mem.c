@@ -7,7 +7,8 @@
  * The mapping is sparse: a page is taken when it is first written, a read of
  * a page that was never written reads the kernel's one page of zeroes, and a
  * discarded page is given back. So a device may be far larger than memory; what
- * would take the last of that is refused with -ENOSPC before it is taken.
+ * would take the last of that is refused with -ENOSPC before it is taken, see
+ * mem_afford().
  *
  * With --resilient the memory is a memfd, which the server's guard has open as
  * well, so that it outlives a server. There a fault takes a page even to read a
@@ -65,43 +66,51 @@ struct mem {
 	int64_t budget;		/* bytes; any queue's thread */
 };
 
-/* A line of /proc/meminfo in bytes, or -1. Without stdio: this is on the way of a request. */
-static int64_t meminfo(const char *name)
+/* A line of a /proc/meminfo in bytes, or -1. */
+static int64_t meminfo_line(const char *text, const char *name)
 {
-	char text[2048];
+	const char *line = strstr(text, name);
+
+	return line ? strtoll(line + strlen(name), NULL, 10) * 1024 : -1;
+}
+
+/* Read /proc/meminfo: without stdio, as this is on the way of a request. Empty if it cannot be had. */
+static void meminfo_read(char *text, size_t len)
+{
 	int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	const char *line;
+	ssize_t n = fd < 0 ? -1 : read(fd, text, len - 1);
 
 	if (fd >= 0)
 		close(fd);
-	if (n <= 0)
-		return -1;
-	text[n] = 0;
-	line = strstr(text, name);
-	return line ? strtoll(line + strlen(name), NULL, 10) * 1024 : -1;
+	text[n > 0 ? n : 0] = 0;
 }
 
 /*
  * May so many bytes more be taken? There is no telling beforehand whether the
- * kernel will find a page, and when it does not it kills a process to get one.
- * So it is asked now and then what is left, and the last of that is not taken.
+ * kernel will find a page, and where it does not it looks for one for ever, or
+ * kills a process to get one. So it is asked now and then what is left. If that
+ * is little because of RAM disks, whose memory is locked, the rest is not ours;
+ * if because of others, they will be made to give some back. What is swapped
+ * out to us gets none of the last: it is to make room, not to wait for it.
  */
-static bool mem_afford(struct mem *m, int64_t bytes)
+static bool mem_afford(struct mem *m, int64_t bytes, bool swap)
 {
-	int64_t left, reserve;
+	int64_t left, total, reserve;
+	char text[2048];
 
-	if (__atomic_sub_fetch(&m->budget, bytes, __ATOMIC_RELAXED) >= 0)
+	if (__atomic_sub_fetch(&m->budget, bytes, __ATOMIC_RELAXED) >= 0 && !swap)
 		return true;
-	left = meminfo("MemAvailable:");
-	reserve = meminfo("MemTotal:") / 32;
-	left = left < 0 ? 2 * GRANT : left - (reserve < RESERVE_MAX ? reserve : RESERVE_MAX);
-	if (left < bytes) {
+	meminfo_read(text, sizeof(text));
+	left = meminfo_line(text, "MemAvailable:");
+	total = meminfo_line(text, "MemTotal:");
+	reserve = total / 32 < RESERVE_MAX ? total / 32 : RESERVE_MAX;
+	left = left < 0 ? 2 * GRANT : left - reserve;
+	if (left < bytes && (swap || meminfo_line(text, "Mlocked:") > total / 2)) {
 		__atomic_store_n(&m->budget, 0, __ATOMIC_RELAXED);
 		return false;
 	}
 	left = left / 2 < GRANT ? left / 2 : GRANT;
-	__atomic_store_n(&m->budget, left - bytes, __ATOMIC_RELAXED);
+	__atomic_store_n(&m->budget, left > bytes ? left - bytes : 0, __ATOMIC_RELAXED);
 	return true;
 }
 
@@ -168,8 +177,11 @@ static int mem_map(struct dev *dev, struct mem *m)
 
 static void mem_warn(const struct dev *dev)
 {
-	const int64_t left = meminfo("MemAvailable:");
+	char text[2048];
+	int64_t left;
 
+	meminfo_read(text, sizeof(text));
+	left = meminfo_line(text, "MemAvailable:");
 	if (left >= 0 && dev->size > (uint64_t)left)
 		backend_notice("mem: %llu MiB are more than the %llu MiB of memory that are available now: "
 			       "once those are written, more fails with ENOSPC",
@@ -272,7 +284,7 @@ static int mem_write(struct mem *m, struct io *io)
 	if (memchr(present, 0, nr)) {
 		for (size_t i = 0; i < nr; i++)
 			missing += !present[i];
-		if (!mem_afford(m, (int64_t)(missing * m->page)))
+		if (!mem_afford(m, (int64_t)(missing * m->page), io->flags & UBLK_IO_F_SWAP))
 			return -ENOSPC;
 		memset(present, 1, nr);
 	}

@@ -1,8 +1,9 @@
 #!/bin/bash
-# test.sh [all|unit|vm|kernels|demo|bench|bench-smp]: the tests; what they need is fetched.
+# test.sh [all|unit|vm|soak|kernels|demo|bench|bench-smp]: the tests; what they need is fetched.
 #   unit     the C code by itself, and tests/unit-*.sh
 #   vm       tests/cases/*.sh in virtual machines: KERNEL="6.16 7.0" names the
 #            kernels (else 6.12 and Debian's newest), CASES="smoke 20" the cases
+#   soak     the cases of a server's death and of memory, for hours: 200 kills each
 #   kernels  the cases on every kernel series from 6.1 on that Debian has
 #   demo     tests/demo.sh, on this machine if it has the ublk driver
 #   bench    what a disk costs, beside loop and brd, in a virtual machine whose
@@ -66,6 +67,8 @@ unit() {
 			vm_out "FAIL - tests/$name.c compiles"
 		fi
 	done
+	if helper_inject -fsanitize=address,undefined -fno-sanitize-recover=undefined; then here "$WORK/inject"
+	else vm_out "FAIL - tests/inject.c compiles"; fi
 	for script in tests/unit-*.sh; do
 		[ ! -e "$script" ] || here bash "$script"
 	done
@@ -85,23 +88,38 @@ cases() {
 	done
 }
 
+# helper_inject FLAG...: build $WORK/inject
+helper_inject() {
+	"${CC:-gcc}" -O2 -g -Wall -Wextra "$@" -Wl,--wrap=pread,--wrap=pwrite,--wrap=syscall \
+		tests/inject.c backend_file.c -o "$WORK/inject"
+}
+
 # helpers: what the cases use of ours beside ublk itself
 helpers() {
 	"${CC:-gcc}" -O2 -Wall -Wextra -static tests/replay.c -o "$WORK/replay" &&
 		bash tests/unit-null.sh "$WORK/ublk-null" >/dev/null &&
 		"${CC:-gcc}" -O2 -static -pthread -Wl,--wrap=uring_init,--wrap=uring_enter,--wrap=uring_register \
-			ublk.c uring.c backend_*.c tests/die.c -o "$WORK/ublk-die" || return
-	VM_FILES="$WORK/replay:/bin/replay $WORK/ublk-die:/bin/ublk-die $WORK/ublk-null:/bin/ublk-null ${VM_FILES:-}"
+			ublk.c uring.c backend_*.c tests/die.c -o "$WORK/ublk-die" &&
+		helper_inject -static || return
+	VM_FILES="$WORK/replay:/bin/replay $WORK/inject:/bin/inject $WORK/ublk-die:/bin/ublk-die $WORK/ublk-null:/bin/ublk-null ${VM_FILES:-}"
+}
+
+# vm_for CASEFILE...: run these cases in one machine. A case that wants one of
+# its own says so in its first line: "# VM: VM_MEM=512M ..."
+vm_for() {
+	local setting
+	for setting in $(sed -n '1s/^# VM: //p' "$1"); do local "${setting?}"; done
+	vm_boot "$kernel" "$@"
 }
 
 # vms KERNEL...: the cases on these kernels, one after the other
 vms() {
-	local spec kernel files start p f s
+	local spec kernel files start p f s before
 	files=$(cases)
 	vm_need
 	helpers
 	for spec; do
-		label=$spec p=$passed f=$failed s=$skipped start=$SECONDS
+		label=$spec p=$passed before=$failed s=$skipped start=$SECONDS
 		if ! kernel=$(vm_kernel "$spec"); then
 			# of a list that was asked for it must be there, of all there are it may be gone
 			if [ "$mode" = kernels ]; then vm_out "skip - $spec: its packages cannot be had"
@@ -109,10 +127,12 @@ vms() {
 			continue
 		fi
 		label=$(cat "$kernel/name")
-		# shellcheck disable=SC2086 # a list
-		vm_boot "$kernel" $files || vm_out "FAIL - $label: the VM can be set up"
+		# shellcheck disable=SC2046,SC2086 # lists
+		for f in "$(grep -L '^# VM: ' $files)" $(grep -l '^# VM: ' $files); do
+			[ -z "$f" ] || vm_for $f || vm_out "FAIL - $label: the VM can be set up"
+		done
 		printf '[%s] %d passed, %d failed, %d skipped in %d s\n' "$label" \
-			$((passed - p)) $((failed - f)) $((skipped - s)) $((SECONDS - start))
+			$((passed - p)) $((failed - before)) $((skipped - s)) $((SECONDS - start))
 	done
 }
 
@@ -175,9 +195,9 @@ bench() {
 
 mode=${1:-all}
 case $mode in
-all | unit | vm | kernels | demo | bench | bench-smp) ;;
+all | unit | vm | soak | kernels | demo | bench | bench-smp) ;;
 *)
-	echo "usage: test.sh [all|unit|vm|kernels|demo|bench|bench-smp]" >&2
+	echo "usage: test.sh [all|unit|vm|soak|kernels|demo|bench|bench-smp]" >&2
 	exit 2
 	;;
 esac
@@ -187,6 +207,11 @@ if [ "$mode" = kernels ]; then
 	kernels=${KERNEL:-$(vm_kernels_all)}
 	# fewer rounds of what takes long: the default kernels have them all
 	VM_ENV="REPLAY_FILES=25 FILL_POINTS=25 ${VM_ENV:-}"
+fi
+if [ "$mode" = soak ]; then
+	CASES=${CASES:-81 82 84 85 86}
+	export CASE_TIMEOUT=${CASE_TIMEOUT:-7200} VM_TIMEOUT=${VM_TIMEOUT:-10800}
+	VM_ENV="KILLS=200 ROUNDS=6 MEMORY_SECONDS=600 SOAK_SECONDS=1800 INJECT=1000000 TURNS=50 ${VM_ENV:-}"
 fi
 case $mode in
 demo) demo; exit ;;

@@ -1273,6 +1273,22 @@ static int queue_register(struct queue *q)
 	return ret;
 }
 
+/* All that a queue's ring is ever asked for: whoever takes this process over gets no more out of it. */
+static const struct io_uring_restriction queue_allowed[] = {
+	{ .opcode = IORING_RESTRICTION_SQE_OP, .value = IORING_OP_URING_CMD },
+	{ .opcode = IORING_RESTRICTION_SQE_OP, .value = IORING_OP_READ },
+	{ .opcode = IORING_RESTRICTION_SQE_OP, .value = IORING_OP_WRITE },
+	{ .opcode = IORING_RESTRICTION_SQE_OP, .value = IORING_OP_READ_FIXED },
+	{ .opcode = IORING_RESTRICTION_SQE_OP, .value = IORING_OP_WRITE_FIXED },
+	{ .opcode = IORING_RESTRICTION_SQE_OP, .value = IORING_OP_FSYNC },
+	{ .opcode = IORING_RESTRICTION_SQE_OP, .value = IORING_OP_FALLOCATE },
+	{ .opcode = IORING_RESTRICTION_SQE_OP, .value = IORING_OP_POLL_ADD },
+	{ .opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED,
+	  .value = IOSQE_FIXED_FILE | IOSQE_IO_LINK | IOSQE_ASYNC | IOSQE_CQE_SKIP_SUCCESS },
+	{ .opcode = IORING_RESTRICTION_REGISTER_OP, .value = IORING_UNREGISTER_FILES },
+	{ .opcode = IORING_RESTRICTION_REGISTER_OP, .value = IORING_UNREGISTER_RING_FDS },
+};
+
 static void queue_fetch_all(struct queue *q)
 {
 	for (unsigned tag = 0; tag < q->depth; tag++) {
@@ -1315,11 +1331,13 @@ static int queue_start(struct queue *q)
 		debug("queue %u: its CPUs are offline, left where it is", q->q_id);
 	ret = uring_init(&q->ring, 2 * q->depth + QUEUE_SPARE_SQES,
 			 IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN |
-			 IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_NO_SQARRAY);
+			 IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_NO_SQARRAY | IORING_SETUP_R_DISABLED);
 	if (!ret) {
 		uring_register_ring(&q->ring);
 		ret = queue_register(q);
 	}
+	if (!ret)
+		ret = uring_restrict(&q->ring, queue_allowed, ARRAY_SIZE(queue_allowed));
 	if (!ret)
 		ret = queue_map(q);
 	if (ret)

@@ -167,6 +167,7 @@ _Static_assert(offsetof(struct ublk_params, dma) == 108, "ublk ABI");
 
 #define UBLK_IO_F_FUA		(1U << 13)
 #define UBLK_IO_F_NOUNMAP	(1U << 15)
+#define UBLK_IO_F_SWAP		(1U << 16)
 
 /* One request, written by the driver into the array mapped from /dev/ublkcN */
 struct ublksrv_io_desc {

@@ -139,6 +139,13 @@ void uring_register_ring(struct uring *ring)
 	ring->enter_flags |= IORING_ENTER_REGISTERED_RING;
 }
 
+int uring_restrict(struct uring *ring, const struct io_uring_restriction *allowed, unsigned nr)
+{
+	int ret = uring_register(ring, IORING_REGISTER_RESTRICTIONS, allowed, nr);
+
+	return ret < 0 ? ret : uring_register(ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+}
+
 void uring_exit(struct uring *ring)
 {
 	struct io_uring_rsrc_update up = { .offset = (uint32_t)ring->enter_fd };

@@ -74,6 +74,7 @@ enum {
 	IORING_OFF_SQ_RING = 0,
 	IORING_OFF_SQES = 0x10000000,
 
+	IORING_SETUP_R_DISABLED = 1 << 6,	/* 5.10 */
 	IORING_SETUP_COOP_TASKRUN = 1 << 8,	/* 5.19 */
 	IORING_SETUP_SQE128 = 1 << 10,		/* 5.19 */
 	IORING_SETUP_SINGLE_ISSUER = 1 << 12,	/* 6.0 */
@@ -91,6 +92,8 @@ enum {
 
 	IORING_REGISTER_FILES = 2,
 	IORING_UNREGISTER_FILES = 3,
+	IORING_REGISTER_RESTRICTIONS = 11,
+	IORING_REGISTER_ENABLE_RINGS = 12,
 	IORING_REGISTER_BUFFERS2 = 15,
 	IORING_REGISTER_RING_FDS = 20,
 	IORING_UNREGISTER_RING_FDS = 21,
@@ -101,6 +104,20 @@ enum {
 	IOSQE_ASYNC = 1 << 4,
 	IOSQE_CQE_SKIP_SUCCESS = 1 << 6,	/* 5.17 */
 };
+
+enum {
+	IORING_RESTRICTION_REGISTER_OP = 0,
+	IORING_RESTRICTION_SQE_OP = 1,
+	IORING_RESTRICTION_SQE_FLAGS_ALLOWED = 2,
+};
+
+struct io_uring_restriction {
+	uint16_t opcode;		/* IORING_RESTRICTION_* */
+	uint8_t value;			/* an operation, or flags */
+	uint8_t resv;
+	uint32_t resv2[3];
+};
+_Static_assert(sizeof(struct io_uring_restriction) == 16, "io_uring ABI");
 
 struct io_uring_rsrc_update {
 	uint32_t offset, resv;
@@ -209,6 +226,12 @@ int uring_submit(struct uring *ring);
  * 5.18 nothing happens. Kernel: io_ringfd_register().
  */
 void uring_register_ring(struct uring *ring);
+
+/*
+ * For a ring made with IORING_SETUP_R_DISABLED: from now on it does what is
+ * listed and nothing else, and can be entered. Returns 0 or -errno.
+ */
+int uring_restrict(struct uring *ring, const struct io_uring_restriction *allowed, unsigned nr);
 
 /* The last SQE that the kernel has taken, as it was filled; not before the first uring_enter(). */
 static inline const struct io_uring_sqe *uring_last_taken(const struct uring *ring)

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The cases on a kernel in QEMU; sourced by test.sh. Options, from the
 # environment: VM_MEM, VM_CPUS, VM_TIMEOUT, VM_ACCEL, VM_CPU, VM_QEMU (more
-# arguments), VM_APPEND (to the kernel's command line), VM_PROGS and VM_MODULES
+# arguments), VM_DISK (SIZE of a virtio disk), VM_APPEND (to the kernel's command line), VM_PROGS and VM_MODULES
 # (more of them), VM_FILES ("SOURCE:DEST ..."), VM_ENV ("NAME=VALUE ..." for
 # the cases), CASE_TIMEOUT, UBLK (the binary).
 
@@ -9,10 +9,10 @@ VM_TESTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 VM_PID= # the running QEMU, for the caller's trap
 VM_PROGS_ALL="dash timeout dd fio mkfs.ext4 e2fsck mkfs.xfs xfs_repair sfdisk losetup blockdev lsblk
 	blkdiscard fallocate strace mount umount findmnt prlimit kmod cmp setpriv fstrim
-	dmsetup mkfs.btrfs btrfs date jq ${VM_PROGS:-}"
+	dmsetup mkfs.btrfs btrfs date jq unshare mkswap swapon swapoff ${VM_PROGS:-}"
 VM_MODULES_ALL="ublk_drv ext4 xfs btrfs loop brd null_blk dm-mod dm-log-writes dm-flakey scsi_debug sd_mod
 	crc32c_generic crc32c-cryptoapi crc32c-intel xxhash_generic sha256_generic blake2b_generic
-	zram lzo-rle ${VM_MODULES:-}"
+	zram lzo-rle virtio_blk virtio_pci ${VM_MODULES:-}"
 # shellcheck source=tests/debian.sh
 . "$VM_TESTS/debian.sh"
 
@@ -100,6 +100,7 @@ vm_boot() {
 	} >"$tmp/root/tests/env"
 	vm_archive "$tmp/case.cpio" "$tmp/root" || return
 	cat "$programs" "$modules" "$tmp/case.cpio" >"$tmp/initrd"
+	[ -z "${VM_DISK:-}" ] || truncate -s "$VM_DISK" "$tmp/disk" || return
 	for try in 1 2; do
 		state=boot why=
 		# shellcheck disable=SC2086 # VM_QEMU is a list
@@ -107,7 +108,8 @@ vm_boot() {
 			-accel "${VM_ACCEL:-tcg,thread=multi}" -cpu "${VM_CPU:-max,erms=off,fsrm=off}" \
 			-m "${VM_MEM:-2G}" -smp "${VM_CPUS:-2}" -kernel "$kernel/vmlinuz" -initrd "$tmp/initrd" \
 			-append "console=ttyS0 quiet panic=-1 mitigations=off ${VM_APPEND:-}" \
-			-nographic -no-reboot -nodefaults -serial stdio ${VM_QEMU:-} 2>&1 </dev/null)
+			-nographic -no-reboot -nodefaults -serial stdio \
+			${VM_DISK:+-drive file=$tmp/disk,format=raw,if=virtio,cache=unsafe} ${VM_QEMU:-} 2>&1 </dev/null)
 		VM_PID=$!
 		while IFS= read -r line || [ "$line" ]; do
 			line=${line//$'\r'/}

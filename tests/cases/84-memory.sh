@@ -1,0 +1,97 @@
+# VM: VM_MEM=512M VM_DISK=400M
+# Memory runs out. MEMORY_SECONDS of each load.
+. /tests/lib.sh
+SECONDS_EACH=${MEMORY_SECONDS:-20}
+section "memory, $SECONDS_EACH s of each load"
+modprobe -a ublk_drv ext4 virtio_pci virtio_blk
+server() { ublk list "${1:-0}" --json | jq -r ".devices[0].pid"; }
+mib() { sed -n "s/^$1: *\([0-9]*\).*/\1/p" /proc/meminfo; }
+kib_free() { mib MemAvailable; }
+mkdir -p mnt
+
+# A RAM disk larger than memory: said at once, refused when it gets there, and the rest goes on
+expect_out 'available now.*ENOSPC' "more than there is: a warning" ublk mem 4G -d
+pid=$(server)
+fill() {
+	fio --name=fill --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --iodepth=8 --rw=write --bs=256k --size=4G \
+		--output=fio.out >fio.err 2>&1 && { echo "4 GiB fitted"; return 1; }
+	grep -q 'No space left' fio.err fio.out || { cat fio.err fio.out; return 1; }
+	[ -e /proc/$pid ] && echo "# refused with $(kib_free) KiB left"
+}
+check "filled until it is refused: ENOSPC, and the server lives" fill
+printf '%s\n' "$out"
+check "what is there reads back" dd if=/dev/ublkb0 of=/dev/null bs=1M count=64 iflag=direct
+check "and can be written again" dd if=/dev/zero of=/dev/ublkb0 bs=1M count=16 oflag=direct
+expect_status 1 "a page more cannot" dd if=/dev/zero of=/dev/ublkb0 bs=1M seek=3000 count=64 oflag=direct
+check "discarded: its memory is back" blkdiscard /dev/ublkb0
+check "and writes fit again" dd if=/dev/zero of=/dev/ublkb0 bs=1M count=32 oflag=direct
+check "stop" ublk stop 0
+expect_out '' "nobody was killed for it" sh -c '! dmesg | grep -i "out of memory"'
+
+# A hog that takes all memory again and again, beside writers through the page cache
+hog() {
+	while [ ! -e stop ]; do
+		dd if=/dev/zero of=/dev/null bs="$(($(kib_free) + 8192))K" count=1 iflag=fullblock 2>/dev/null
+	done
+}
+clean_up() {	# after a failure
+	: >stop
+	swapoff /dev/ublkb0 2>/dev/null
+	! grep -q ' /tmp/case/mnt ' /proc/mounts || umount -l mnt
+	[ -z "$(ublk list)" ] || ublk stop --all --force
+}
+under_pressure() {	# WHAT...
+	rm -f stop sums
+	ublk "$@" -d -q >/dev/null 2>&1 || return
+	pid=$(server)
+	mkfs.ext4 -q /dev/ublkb0 && mount /dev/ublkb0 mnt || return
+	hog & h=$!
+	end=$(($(uptime_ms) + SECONDS_EACH * 1000)) n=0
+	while [ "$(uptime_ms)" -lt $end ]; do
+		jobs=
+		for f in 1 2 3 4; do
+			timeout 100 dd if=/dev/urandom of=mnt/f$f bs=64K count=64 conv=fsync 2>/dev/null &
+			jobs="$jobs $!"
+		done
+		for j in $jobs; do wait "$j" || { echo "a writer failed or hangs in round $n: $?"; ps | grep ' D '; return 1; }; done
+		n=$((n + 1))
+	done
+	(cd mnt && md5sum f?) >sums
+	: >stop
+	kill $h 2>/dev/null; wait $h 2>/dev/null
+	echo 3 >/proc/sys/vm/drop_caches
+	(cd mnt && md5sum -c) <sums >/dev/null || return
+	[ "$(server)" = "$pid" ] || { echo "the server was replaced"; return 1; }
+	umount mnt && e2fsck -fn /dev/ublkb0 >/dev/null 2>&1 && ublk stop -q 0
+	echo "# $*: $n rounds of 16 MiB"
+}
+mkdir disk && wait_for 10 [ -b /dev/vda ] && mkfs.ext4 -q /dev/vda && mount /dev/vda disk && truncate -s 96M disk/img || fail "a disk" "none"
+for what in "mem 96M" "file disk/img" "file disk/img --direct"; do
+	check "a hog and buffered writers on $what: no deadlock, verified" under_pressure $what
+	printf '%s\n' "$out"
+	clean_up
+done
+
+# Swap on a device of ours: what the hog pushes out goes through the server
+swapped() {
+	rm -f stop
+	ublk "$@" -d -q >/dev/null 2>&1 || return
+	mkswap /dev/ublkb0 >/dev/null && swapon /dev/ublkb0 || return
+	end=$(($(uptime_ms) + SECONDS_EACH * 1000)) n=0
+	while [ "$(uptime_ms)" -lt $end ]; do
+		bytes=$(($(mib MemAvailable) + 40000))
+		timeout 120 dd if=/dev/urandom of=/dev/null bs="${bytes}K" count=1 iflag=fullblock 2>/dev/null || { echo "round $n: $?"; return 1; }
+		n=$((n + 1))
+	done
+	echo "# $*: $n rounds, $(($(mib SwapTotal) - $(mib SwapFree))) KiB swapped out at the end"
+	# to a RAM disk that has yet to take its pages nothing can be, and that must not hang either
+	grep -q '^pswpout [1-9]' /proc/vmstat || [ "$*" = "mem 96M" ] || { echo "nothing was swapped"; return 1; }
+	swapoff /dev/ublkb0 && ublk stop -q 0
+}
+for what in "file disk/img --direct" "mem 96M --prealloc" "mem 96M"; do
+	check "swap on $what under a hog" swapped $what
+	printf '%s\n' "$out"
+	clean_up
+done
+umount disk
+nothing_left
