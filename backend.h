@@ -153,6 +153,7 @@ struct dev *queue_dev(const struct queue *q);
 /*
  * A zeroed SQE for this request on dev->fd, its user_data and fd filled in:
  * queue() or complete() fills in the rest and returns IO_QUEUED. One at a time.
+ * The ring takes the operations that queue_allowed[] in ublk.c lists.
  */
 struct io_uring_sqe *io_sqe(struct queue *q, const struct io *io);
 
