@@ -97,6 +97,8 @@ struct io {
 	uint8_t op;			/* UBLK_IO_OP_* */
 	uint8_t state;			/* the loop's own */
 	int32_t res;			/* the loop's own */
+	uint32_t room;			/* the loop's own: bytes that its tag's buffer has taken */
+	uint32_t spare;			/* the loop's own: the spare buffer it has, from 1; 0: none */
 	uint32_t done;			/* the backend's own: bytes finished */
 	uint64_t mark;			/* the backend's own, kept from one request of the tag to the next */
 	void *buf;			/* DATA_COPY: the data; DATA_DIRECT: set by queue() */
@@ -163,5 +165,15 @@ void backend_notice(const char *fmt, ...);
 
 extern const struct backend backend_mem;
 extern const struct backend backend_file;
+
+/* The machine's memory, in bytes; where it cannot be had, more than anybody wants and none locked. */
+struct memory {
+	int64_t total, locked;
+	int64_t available;	/* as the kernel estimates it */
+	int64_t left;		/* the same without what is to be left to the rest of the machine; may be negative */
+};
+
+/* Ask the kernel. Takes some 10 us, allocates nothing. */
+void backend_memory(struct memory *m);
 
 #endif

@@ -33,7 +33,6 @@
 #define MAX_ZERO_FILL	(1U << 20)
 
 #define GRANT		(64LL << 20)	/* taken before the kernel is asked again what is left */
-#define RESERVE_MAX	(256LL << 20)	/* left to the rest of the machine; less if it is small */
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE	23	/* Linux 5.14 */
@@ -66,25 +65,6 @@ struct mem {
 	int64_t budget;		/* bytes; any queue's thread */
 };
 
-/* A line of a /proc/meminfo in bytes, or -1. */
-static int64_t meminfo_line(const char *text, const char *name)
-{
-	const char *line = strstr(text, name);
-
-	return line ? strtoll(line + strlen(name), NULL, 10) * 1024 : -1;
-}
-
-/* Read /proc/meminfo: without stdio, as this is on the way of a request. Empty if it cannot be had. */
-static void meminfo_read(char *text, size_t len)
-{
-	int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, text, len - 1);
-
-	if (fd >= 0)
-		close(fd);
-	text[n > 0 ? n : 0] = 0;
-}
-
 /*
  * May so many bytes more be taken? There is no telling beforehand whether the
  * kernel will find a page, and where it does not it looks for one for ever, or
@@ -95,17 +75,14 @@ static void meminfo_read(char *text, size_t len)
  */
 static bool mem_afford(struct mem *m, int64_t bytes, bool swap)
 {
-	int64_t left, total, reserve;
-	char text[2048];
+	struct memory memory;
+	int64_t left;
 
 	if (__atomic_sub_fetch(&m->budget, bytes, __ATOMIC_RELAXED) >= 0 && !swap)
 		return true;
-	meminfo_read(text, sizeof(text));
-	left = meminfo_line(text, "MemAvailable:");
-	total = meminfo_line(text, "MemTotal:");
-	reserve = total / 32 < RESERVE_MAX ? total / 32 : RESERVE_MAX;
-	left = left < 0 ? 2 * GRANT : left - reserve;
-	if (left < bytes && (swap || meminfo_line(text, "Mlocked:") > total / 2)) {
+	backend_memory(&memory);
+	left = memory.left;
+	if (left < bytes && (swap || memory.locked > memory.total / 2)) {
 		__atomic_store_n(&m->budget, 0, __ATOMIC_RELAXED);
 		return false;
 	}
@@ -177,15 +154,13 @@ static int mem_map(struct dev *dev, struct mem *m)
 
 static void mem_warn(const struct dev *dev)
 {
-	char text[2048];
-	int64_t left;
+	struct memory memory;
 
-	meminfo_read(text, sizeof(text));
-	left = meminfo_line(text, "MemAvailable:");
-	if (left >= 0 && dev->size > (uint64_t)left)
+	backend_memory(&memory);
+	if (dev->size > (uint64_t)memory.available)
 		backend_notice("mem: %llu MiB are more than the %llu MiB of memory that are available now: "
 			       "once those are written, more fails with ENOSPC",
-			       (unsigned long long)dev->size >> 20, (unsigned long long)left >> 20);
+			       (unsigned long long)dev->size >> 20, (unsigned long long)memory.available >> 20);
 }
 
 static int mem_open(struct dev *dev, const struct options *o, const char **why)

@@ -32,6 +32,7 @@
  *	 IO_FETCHED --CQE 0: a request--> IO_SERVED --commit--> IO_FETCHED
  *	 IO_FETCHED --CQE 1: a WRITE, its data not copied yet-->
  *	 IO_GET_DATA --CQE 0: copied--> IO_SERVED
+ *	 IO_FETCHED --CQE 0 or 1, no buffer free--> IO_WAITS --one free--> as above
  *	 IO_FETCHED --CQE -ENODEV--> IO_GONE, for good
  *
  * COMMIT_AND_FETCH gives the result of one request and asks for the next in
@@ -107,6 +108,7 @@
 #endif
 #define NODE_LEN	32		/* "/dev/ublkb1048575p255" and some */
 #define GRACE_MS	500		/* for udev, which opens what it hears of */
+#define RESERVE_MAX	(256LL << 20)	/* of memory, for the rest of the machine; less if it is small */
 #define SECTOR_SHIFT	9		/* the driver counts in these, nothing else here does */
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 
@@ -278,6 +280,32 @@ void backend_notice(const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	notice("%s", text);
+}
+
+/* A line of /proc/meminfo in bytes, or what is said instead. */
+static int64_t meminfo_line(const char *text, const char *name, int64_t otherwise)
+{
+	const char *line = strstr(text, name);
+
+	return line ? strtoll(line + strlen(name), NULL, 10) * 1024 : otherwise;
+}
+
+/* Without stdio: this is on the way of a request. */
+void backend_memory(struct memory *m)
+{
+	int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+	char text[2048];
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	int64_t reserve;
+
+	if (fd >= 0)
+		close(fd);
+	text[n > 0 ? n : 0] = 0;
+	m->total = meminfo_line(text, "MemTotal:", INT64_MAX);
+	m->locked = meminfo_line(text, "Mlocked:", 0);
+	m->available = meminfo_line(text, "MemAvailable:", INT64_MAX);
+	reserve = m->total / 32 < RESERVE_MAX ? m->total / 32 : RESERVE_MAX;
+	m->left = m->available - reserve;
 }
 
 static int64_t now_ms(void)
@@ -665,7 +693,7 @@ static int ctrl_wait_gone(struct ctrl *c, uint32_t id, uint64_t cookie, int time
 
 /* ---- queues, tags and the loop ---- */
 
-enum io_state { IO_FETCHED, IO_GET_DATA, IO_SERVED, IO_PAIRED, IO_CHAINED, IO_GONE };
+enum io_state { IO_FETCHED, IO_WAITS, IO_GET_DATA, IO_SERVED, IO_PAIRED, IO_CHAINED, IO_GONE };
 
 /* What a CQE on a queue's ring belongs to: the low byte of user_data. */
 enum kind { KIND_IO, KIND_GET_DATA, KIND_BACKEND, KIND_CTRL, KIND_SIGNAL, KIND_PROBE, KIND_HOLD };
@@ -678,6 +706,7 @@ static uint64_t user_data_pack(enum kind kind, unsigned tag)
 #define FEW			4	/* CQEs in a turn up to which a chain costs less: make bench */
 #define HAND_OVER		16	/* SQEs of the backend that are worth a system call: see queue_reap() */
 #define MAX_ROUNDS		3	/* that a commit is held for: see queue_turn() */
+#define SPARE_BUFS		2	/* see io_take_buf() */
 #define QUEUE_SPARE_SQES	8	/* besides two a tag: the polls of thread 0 */
 enum { CHAR_FILE, BACKING_FILE };	/* registered files: /dev/ublkcN, dev->fd */
 
@@ -705,7 +734,11 @@ struct queue {
 
 	uint16_t q_id, depth;
 	size_t iods_len;
-	char *bufs;				/* DATA_COPY, dev->bounce: depth * max_io */
+	char *bufs;				/* DATA_COPY, dev->bounce: depth * max_io, and the spare ones */
+	bool spare_used[SPARE_BUFS];
+	unsigned spares_done;			/* bit i: the commit of what is in i has not reached the kernel */
+	struct io **waits;			/* for a spare buffer, the first one first */
+	unsigned nr_waits;
 	cpu_set_t cpus;				/* --cpu-affinity */
 	pthread_t thread;			/* not for queue 0 */
 	int err;				/* of queue_start() in its thread */
@@ -819,6 +852,9 @@ static void io_commit(struct queue *q, struct io *io, int res)
 		res = 0;
 	if (res >= 0 && has_data && (uint32_t)res != io->len)
 		res = -EIO;
+	if (io->spare)
+		q->spares_done |= 1U << (io->spare - 1);
+	io->spare = 0;
 	io->state = IO_FETCHED;
 	io_command(q, io, KIND_IO, q->cmd_commit, res);
 }
@@ -887,6 +923,42 @@ static inline void io_read_iod(const struct queue *q, struct io *io)
 	if (io->op == UBLK_IO_OP_FLUSH)
 		io->len = 0;
 	io->buf = io_default_buf(q, io);
+}
+
+/*
+ * A buffer for the data of a READ or WRITE. Each tag has one, of which memory is
+ * taken as far as it is used. Where little is left no more is taken: what would
+ * free some may be this very request, to a swap file or of a dirty page. Then a
+ * few spare ones go round that are there from the start. False: none is free,
+ * and the request comes again when one is.
+ */
+static bool io_take_buf(struct queue *q, struct io *io, int res)
+{
+	const uint32_t len = io->len < q->dev->max_io ? io->len : q->dev->max_io;
+	struct memory memory;
+
+	if (q->dev->data_path != DATA_COPY || len <= io->room || io->op > UBLK_IO_OP_WRITE)
+		return true;
+	backend_memory(&memory);
+	if (memory.left > (int64_t)len) {
+		io->room = len;
+		return true;
+	}
+	/* one may be there already: of a WRITE that went to another tag, see io_is_another() */
+	for (unsigned i = 0; i < SPARE_BUFS && !io->spare; i++) {
+		if (!q->spare_used[i]) {
+			q->spare_used[i] = true;
+			io->spare = i + 1;
+		}
+	}
+	if (io->spare) {
+		io->buf = q->bufs + (size_t)(q->depth + io->spare - 1) * q->dev->max_io;
+		return true;
+	}
+	io->state = IO_WAITS;
+	io->res = res;
+	q->waits[q->nr_waits++] = io;
+	return false;
 }
 
 /* Hand a request to the backend. Returns what queue() says, or -errno. */
@@ -963,8 +1035,10 @@ static void io_get_data(struct queue *q, struct io *io)
 	const bool direct = q->dev->data_path == DATA_DIRECT;
 
 	io_read_iod(q, io);
+	if (!io_take_buf(q, io, UBLK_IO_RES_NEED_GET_DATA))
+		return;
 	io->res = direct ? io_start(q, io) : io_check(q->dev, io);
-	if (io->res < 0)
+	if (direct && io->res < 0)
 		io->buf = io_default_buf(q, io);
 	io->state = IO_GET_DATA;
 	io_command(q, io, KIND_GET_DATA, q->cmd_get_data, -1);
@@ -1000,7 +1074,8 @@ static void io_event(struct queue *q, struct io *io, int res)
 	case UBLK_IO_RES_OK:
 		io->state = IO_SERVED;
 		io_read_iod(q, io);
-		io_finish(q, io, io_start(q, io));
+		if (io_take_buf(q, io, res))
+			io_finish(q, io, io_start(q, io));
 		return;
 	case UBLK_IO_RES_NEED_GET_DATA:
 		io_get_data(q, io);
@@ -1145,6 +1220,22 @@ static void queue_commit_held(struct queue *q)
 	q->nr_held = 0;
 }
 
+/* The kernel has what was in these spare buffers: others have waited for them. */
+static void queue_spares(struct queue *q)
+{
+	struct io *io;
+
+	for (unsigned i = 0; i < SPARE_BUFS; i++)
+		if (q->spares_done >> i & 1)
+			q->spare_used[i] = false;
+	q->spares_done = 0;
+	for (unsigned n = q->nr_waits < SPARE_BUFS ? q->nr_waits : SPARE_BUFS; n; n--) {
+		io = q->waits[0];
+		memmove(q->waits, q->waits + 1, --q->nr_waits * sizeof(*q->waits));
+		io_event(q, io, io->res);
+	}
+}
+
 /* To be called when the ring has been entered. */
 static void queue_entered(struct queue *q)
 {
@@ -1152,6 +1243,8 @@ static void queue_entered(struct queue *q)
 	if (uring_sqes(&q->ring) && uring_last_taken(&q->ring)->flags & IOSQE_IO_LINK)
 		queue_die(q, "the kernel has no memory for requests");
 	q->backend_sqes = 0;
+	if (q->spares_done && !uring_sqes(&q->ring))
+		queue_spares(q);
 }
 
 /*
@@ -1229,6 +1322,28 @@ static size_t iods_size(unsigned depth)
 	return (depth * sizeof(struct ublksrv_io_desc) + page - 1) / page * page;
 }
 
+static size_t bufs_size(const struct queue *q)
+{
+	return ((size_t)q->depth + SPARE_BUFS) * q->dev->max_io;
+}
+
+static int queue_map_bufs(struct queue *q)
+{
+	const size_t len = bufs_size(q);
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		return -errno;
+	q->bufs = p;
+	/* a tag that has only seen 4 KiB requests is to cost 4 KiB. EINVAL: kernel without */
+	(void)madvise(p, len, MADV_NOHUGEPAGE);
+	/* nor be copied for a child that does not look at it */
+	(void)madvise(p, len, MADV_DONTFORK);
+	if (q->dev->data_path == DATA_COPY)
+		memset(q->bufs + (size_t)q->depth * q->dev->max_io, 0, (size_t)SPARE_BUFS * q->dev->max_io);
+	return 0;
+}
+
 static int queue_map(struct queue *q)
 {
 	const off_t stride = (off_t)iods_size(UBLK_MAX_QUEUE_DEPTH);
@@ -1236,7 +1351,8 @@ static int queue_map(struct queue *q)
 
 	q->ios = calloc(q->depth, sizeof(*q->ios));
 	q->held = calloc(q->depth, sizeof(*q->held));
-	if (!q->ios || !q->held)
+	q->waits = calloc(q->depth, sizeof(*q->waits));
+	if (!q->ios || !q->held || !q->waits)
 		return -ENOMEM;
 	p = mmap(NULL, iods_size(q->depth), PROT_READ, MAP_SHARED | MAP_POPULATE,
 		 q->s->char_fd, q->q_id * stride);
@@ -1245,18 +1361,7 @@ static int queue_map(struct queue *q)
 	q->iods = p;
 	q->iods_len = iods_size(q->depth);
 	(void)madvise(p, q->iods_len, MADV_DONTFORK);	/* a child's would keep /dev/ublkcN open */
-	if (q->dev->data_path == DATA_COPY || q->dev->bounce) {
-		p = mmap(NULL, (size_t)q->depth * q->dev->max_io, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (p == MAP_FAILED)
-			return -errno;
-		q->bufs = p;
-		/* a tag that has only seen 4 KiB requests is to cost 4 KiB. EINVAL: kernel without */
-		(void)madvise(p, (size_t)q->depth * q->dev->max_io, MADV_NOHUGEPAGE);
-		/* nor be copied for a child that does not look at it */
-		(void)madvise(p, (size_t)q->depth * q->dev->max_io, MADV_DONTFORK);
-	}
-	return 0;
+	return q->dev->data_path == DATA_COPY || q->dev->bounce ? queue_map_bufs(q) : 0;
 }
 
 static int queue_register(struct queue *q)
@@ -1356,10 +1461,12 @@ static void queue_end(struct queue *q)
 	if (q->iods)
 		munmap((void *)q->iods, q->iods_len);
 	if (q->bufs)
-		munmap(q->bufs, (size_t)q->depth * q->dev->max_io);
+		munmap(q->bufs, bufs_size(q));
 	free(q->ios);
 	free(q->held);
+	free(q->waits);
 	q->held = NULL;
+	q->waits = NULL;
 	q->iods = NULL;
 	q->bufs = NULL;
 	q->ios = NULL;
