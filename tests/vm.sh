@@ -104,7 +104,7 @@ vm_boot() {
 	for try in 1 2; do
 		state=boot why=
 		# shellcheck disable=SC2086 # VM_QEMU is a list
-		exec 8< <(exec timeout --foreground -k 5 "${VM_TIMEOUT:-900}" qemu-system-x86_64 \
+		exec 8< <(exec timeout --foreground -k 5 "${VM_TIMEOUT:-1800}" qemu-system-x86_64 \
 			-accel "${VM_ACCEL:-tcg,thread=multi}" -cpu "${VM_CPU:-max,erms=off,fsrm=off}" \
 			-m "${VM_MEM:-2G}" -smp "${VM_CPUS:-2}" -kernel "$kernel/vmlinuz" -initrd "$tmp/initrd" \
 			-append "console=ttyS0 quiet panic=-1 mitigations=off ${VM_APPEND:-}" \
@@ -133,7 +133,7 @@ vm_boot() {
 		vm_out "note: the guest died before init ran, boot $try of 2; the console's last lines:"
 		tail -n 12 "$tmp/boot.log"
 	done
-	[ $rc -ne 124 ] || why="timed out after ${VM_TIMEOUT:-900} s"
+	[ $rc -ne 124 ] || why="timed out after ${VM_TIMEOUT:-1800} s"
 	if [ $state != off ] || [ "$why" ]; then
 		vm_out "FAIL - $name: guest finished: ${why:-it ended early with status $rc}"
 	fi

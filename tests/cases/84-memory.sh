@@ -8,6 +8,8 @@ server() { ublk list "${1:-0}" --json | jq -r ".devices[0].pid"; }
 mib() { sed -n "s/^$1: *\([0-9]*\).*/\1/p" /proc/meminfo; }
 kib_free() { mib MemAvailable; }
 mkdir -p mnt
+echo -900 >/proc/$$/oom_score_adj	# not this, nor what it runs, but
+hog_dd() { sh -c 'echo 1000 >/proc/self/oom_score_adj; exec timeout 120 dd of=/dev/null count=1 iflag=fullblock "$@"' hog "$@" 2>/dev/null; }
 
 # A RAM disk larger than memory: said at once, refused when it gets there, and the rest goes on
 expect_out 'available now.*ENOSPC' "more than there is: a warning" ublk mem 4G -d
@@ -28,10 +30,14 @@ check "and writes fit again" dd if=/dev/zero of=/dev/ublkb0 bs=1M count=32 oflag
 check "stop" ublk stop 0
 expect_out '' "nobody was killed for it" sh -c '! dmesg | grep -i "out of memory"'
 
+wait_for 10 [ -b /dev/vda ] || fail "a disk" "none"
+a_disk() {
+	mkdir disk && mkfs.ext4 -q -F /dev/vda && mount /dev/vda disk && dd if=/dev/zero of=disk/img bs=1M count=96 2>/dev/null
+}
 # A hog that takes all memory again and again, beside writers through the page cache
 hog() {
 	while [ ! -e stop ]; do
-		dd if=/dev/zero of=/dev/null bs="$(($(kib_free) + 8192))K" count=1 iflag=fullblock 2>/dev/null
+		hog_dd if=/dev/zero bs="$(($(kib_free) + 8192))K"
 	done
 }
 clean_up() {	# after a failure
@@ -65,8 +71,10 @@ under_pressure() {	# WHAT...
 	umount mnt && e2fsck -fn /dev/ublkb0 >/dev/null 2>&1 && ublk stop -q 0
 	echo "# $*: $n rounds of 16 MiB"
 }
-mkdir disk && wait_for 10 [ -b /dev/vda ] && mkfs.ext4 -q /dev/vda && mount /dev/vda disk && dd if=/dev/zero of=disk/img bs=1M count=96 2>/dev/null || fail "a disk" "none"
-for what in "mem 96M" "file disk/img" "file disk/img --direct"; do
+# A file in a filesystem goes through two filesystems that share one reserve of bios, on 6.12
+# also under loop: not every kernel gets through that, so it is for those who ask for it
+for what in "mem 96M" "file /dev/vda --direct --size=128M" ${MEMORY_FILES:+"file disk/img" "file disk/img --direct"}; do
+	[ "$what" != "file disk/img" ] || a_disk
 	check "a hog and buffered writers on $what: no deadlock, verified" under_pressure $what
 	printf '%s\n' "$out"
 	clean_up
@@ -81,19 +89,18 @@ swapped() {
 	end=$(($(uptime_ms) + SECONDS_EACH * 1000)) n=0
 	while [ "$(uptime_ms)" -lt $end ]; do
 		bytes=$(($(mib MemAvailable) + 24000))
-		rc=0	# that the hog is killed is well, that it hangs is not
-		timeout 120 dd if=/dev/urandom of=/dev/null bs="${bytes}K" count=1 iflag=fullblock 2>/dev/null || rc=$?
-		[ $rc = 0 ] || [ $rc = 137 ] || { echo "round $n: $rc"; return 1; }
+		st=0	# that the hog is killed is well, that it hangs is not
+		hog_dd if=/dev/urandom bs="${bytes}K" || st=$?
+		[ $st = 0 ] || [ $st = 137 ] || { echo "round $n: $st"; return 1; }
 		n=$((n + 1))
 	done
 	echo "# $*: $n rounds, $(($(mib SwapTotal) - $(mib SwapFree))) KiB swapped out at the end"
-	# to a RAM disk that has yet to take its pages nothing can be, and that must not hang either
-	grep -q '^pswpout [1-9]' /proc/vmstat || [ "$*" = "mem 48M" ] || { echo "nothing was swapped"; return 1; }
+	grep -q '^pswpout [1-9]' /proc/vmstat || { echo "nothing was swapped"; return 1; }
 	[ "$(server)" = "$pid" ] || { echo "the server died"; return 1; }
-	swapoff /dev/ublkb0 && ublk stop -q 0
+	wait_for 20 swapoff /dev/ublkb0 && ublk stop -q 0
 }
-umount disk
-for what in "file /dev/vda --direct --size=128M" "mem 48M --prealloc" "mem 48M"; do
+umount disk 2>/dev/null
+for what in "file /dev/vda --direct --size=128M" "mem 48M --prealloc"; do
 	check "swap on $what under a hog" swapped $what
 	printf '%s\n' "$out"
 	clean_up
