@@ -669,6 +669,10 @@ static void test_mem_shared(void)
 	CHECK("mem --resilient: the next server reads the same", shared_ops(&q, model, &before, 2000) &&
 	      fstat(m->fd, &after) == 0 && before.st_blocks == after.st_blocks);
 	CHECK("mem --resilient: reads, writes, zeroes as in a model", shared_ops(&q, model, NULL, 20000));
+	ok = mem_op(&q, UBLK_IO_OP_DISCARD, 0, 1 << 20, NULL) == 0 &&
+	     mem_op(&q, UBLK_IO_OP_READ, 0, 1 << 20, &p) == 1 << 20 && all_zero(p, 1 << 20) &&
+	     fstat(m->fd, &after) == 0 && after.st_blocks == 0;
+	CHECK("mem --resilient: nor does reading what was discarded", ok);
 	backend_mem.close(&dev);
 }
 
