@@ -84,6 +84,8 @@ struct dev {
 	uint32_t identity;		/* 20 bits that tell this storage from others; see recover */
 	bool bounce;			/* DATA_DIRECT: each tag has a buffer in io->buf as well, to copy
 					   to or from where queue() has no memory to name */
+	void *page_cache;		/* a mapping of page cache, not to be locked, or NULL */
+	uint64_t page_cache_len;
 	bool came_up;			/* the loop's word to close(): it has been in use */
 	void *priv;			/* the backend's own */
 };

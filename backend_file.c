@@ -639,7 +639,7 @@ static bool file_direct(struct dev *dev, const struct options *o, const struct s
  * looks at them itself, so a page that cannot be had is an error of the copy
  * and not a SIGBUS. Page tables take a 512th of what is mapped, hence the limit.
  */
-static void file_map(const struct dev *dev, struct file *f)
+static void file_map(struct dev *dev, struct file *f)
 {
 	const uint64_t skip = f->base % f->page;
 	char *p;
@@ -654,6 +654,8 @@ static void file_map(const struct dev *dev, struct file *f)
 		return;
 	(void)madvise(p, dev->size + skip, MADV_DONTDUMP);
 	(void)munlock(p, dev->size + skip);	/* the page cache is not ours to keep */
+	dev->page_cache = p;
+	dev->page_cache_len = dev->size + skip;
 	f->map = p + skip;
 }
 

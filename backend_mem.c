@@ -124,7 +124,8 @@ static void mem_close(struct dev *dev)
 		munmap(m->zeroes, dev->max_io);
 	if (m->fd >= 0)
 		close(m->fd);
-	free(m->present);
+	if (m->present)
+		munmap(m->present, m->len / m->page);
 	free(m);
 	dev->priv = NULL;
 }
@@ -167,6 +168,7 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 {
 	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 	struct mem *m;
+	void *p;
 	int ret;
 
 	dev->block_size = o->block_size ? (uint32_t)o->block_size : 512;
@@ -203,8 +205,14 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 			*why = "not enough memory to take it all at once (--prealloc)";
 	} else {
 		mem_warn(dev);
-		m->present = calloc(m->len / page, 1);
-		ret = m->present ? 0 : -ENOMEM;
+		p = mmap(NULL, m->len / page, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (p == MAP_FAILED) {
+			ret = -errno;
+			goto out;
+		}
+		m->present = p;
+		(void)madvise(p, m->len / page, MADV_NOHUGEPAGE);
 	}
 out:
 	if (ret)
@@ -259,7 +267,10 @@ static int mem_write(struct mem *m, struct io *io)
 	if (memchr(present, 0, nr)) {
 		for (size_t i = 0; i < nr; i++)
 			missing += !present[i];
-		if (!mem_afford(m, (int64_t)(missing * m->page), io->flags & UBLK_IO_F_SWAP))
+		/* what an earlier server took costs nothing */
+		if (m->fd >= 0 && lseek(m->fd, (off_t)io->off, SEEK_HOLE) >= (off_t)(io->off + io->len))
+			missing = 0;
+		if (missing && !mem_afford(m, (int64_t)(missing * m->page), io->flags & UBLK_IO_F_SWAP))
 			return -ENOSPC;
 		memset(present, 1, nr);
 	}

@@ -551,22 +551,28 @@ static void driver_load(void)
 	}
 }
 
-/* Open the control plane. Returns 0 or -errno with c->step set. */
-static int ctrl_open(struct ctrl *c, bool load)
+/* Open the control node, and load the driver for it. Returns 0 or -errno with c->step set. */
+static int ctrl_open_node(struct ctrl *c, bool load)
 {
-	struct ublksrv_ctrl_cmd cmd = { .dev_id = UINT32_MAX };
-	int ret;
-
-	ctrl_set_deadline(c);
 	c->step = STEP_CONTROL;
 	c->fd = open(CTRL_NODE, O_RDWR | O_CLOEXEC);
 	if (c->fd < 0 && (errno == ENOENT || errno == ENODEV || errno == ENXIO) && load) {
 		driver_load();
 		c->fd = open(CTRL_NODE, O_RDWR | O_CLOEXEC);
 	}
-	if (c->fd < 0)
-		return -errno;
+	return c->fd < 0 ? -errno : 0;
+}
 
+/* Open the control plane, if need be from the node on. Returns 0 or -errno with c->step set. */
+static int ctrl_open(struct ctrl *c, bool load)
+{
+	struct ublksrv_ctrl_cmd cmd = { .dev_id = UINT32_MAX };
+	int ret;
+
+	ctrl_set_deadline(c);
+	ret = c->fd >= 0 ? 0 : ctrl_open_node(c, load);
+	if (ret)
+		return ret;
 	c->step = STEP_RING;
 	ret = uring_init(&c->ring, 8, IORING_SETUP_SQE128);
 	if (ret)
@@ -761,7 +767,8 @@ struct server {
 	int char_fd;
 	int signal_fd;
 	int report_fd, hold_fd;		/* the pipes of struct background or struct guard, or -1 */
-	unsigned signals;		/* that asked us to stop */
+	unsigned signals;		/* that asked us to stop: the most that one side has sent */
+	unsigned handed, direct;	/* by our guard, and by others: a signal to both of us is one */
 	bool rescan, probed;		/* the probe: is to find partitions; has ended */
 	int probe_fd;
 	pid_t probe_pid;
@@ -1039,7 +1046,7 @@ static void io_get_data(struct queue *q, struct io *io)
 		return;
 	io->res = direct ? io_start(q, io) : io_check(q->dev, io);
 	if (direct && io->res < 0)
-		io->buf = io_default_buf(q, io);
+		io->buf = q->s->sink;
 	io->state = IO_GET_DATA;
 	io_command(q, io, KIND_GET_DATA, q->cmd_get_data, -1);
 	if (direct && io->res >= 0 && q->can_pair && io_in_one_page(q, io)) {
@@ -1161,8 +1168,13 @@ static void queue_signal(struct queue *q)
 {
 	struct signalfd_siginfo si;
 
-	while (read(q->s->signal_fd, &si, sizeof(si)) == sizeof(si))
-		q->s->signals++;
+	while (read(q->s->signal_fd, &si, sizeof(si)) == sizeof(si)) {
+		if (q->s->guarded && si.ssi_pid == (uint32_t)getppid())
+			q->s->handed++;
+		else
+			q->s->direct++;
+	}
+	q->s->signals = q->s->handed > q->s->direct ? q->s->handed : q->s->direct;
 	queue_poll(q, q->s->signal_fd, KIND_SIGNAL);
 }
 
@@ -1179,6 +1191,7 @@ static void queue_hold(struct queue *q)
 		notice("/dev/ublkb%u: its guard has died: if this server dies nobody starts another", s->id);
 		s->guarded = false;
 	} else if (read(s->hold_fd, &c, 1) != 1) {
+		s->direct++;
 		s->signals++;
 	}
 }
@@ -1220,7 +1233,15 @@ static void queue_commit_held(struct queue *q)
 	q->nr_held = 0;
 }
 
-/* The kernel has what was in these spare buffers: others have waited for them. */
+static bool queue_spare_free(const struct queue *q)
+{
+	return memchr(q->spare_used, false, sizeof(q->spare_used));
+}
+
+/*
+ * The kernel has what was in these spare buffers: others have waited for them.
+ * All of those, as long as one is free: where there is memory again they take none.
+ */
 static void queue_spares(struct queue *q)
 {
 	struct io *io;
@@ -1229,7 +1250,7 @@ static void queue_spares(struct queue *q)
 		if (q->spares_done >> i & 1)
 			q->spare_used[i] = false;
 	q->spares_done = 0;
-	for (unsigned n = q->nr_waits < SPARE_BUFS ? q->nr_waits : SPARE_BUFS; n; n--) {
+	while (q->nr_waits && queue_spare_free(q)) {
 		io = q->waits[0];
 		memmove(q->waits, q->waits + 1, --q->nr_waits * sizeof(*q->waits));
 		io_event(q, io, io->res);
@@ -1750,7 +1771,7 @@ static bool dev_claimed(uint32_t id, char *text, size_t len)
 /* Wait for a child, serving meanwhile if we are a server. Returns its exit status, or -ETIME. */
 static int ctrl_await(struct ctrl *c, pid_t pid)
 {
-	int wstatus;
+	int wstatus = 0;
 
 	while (waitpid(pid, &wstatus, WNOHANG) == 0) {
 		if (!ctrl_left(c))
@@ -2534,13 +2555,15 @@ static int server_up(struct server *s)
 	struct ctrl *c = &s->ctrl;
 	int ret;
 
-	ret = ctrl_open(c, !s->o->no_modprobe && !s->recover);
+	ret = ctrl_open_node(c, !s->o->no_modprobe && !s->recover);
 	if (!ret && !s->opened)	/* a guard has opened it for us */
 		ret = server_open(s);
 	if (ret)
 		return ret;
-	server_confine();
-	ctrl_set_deadline(c);	/* --prealloc takes as long as it takes */
+	server_confine();	/* before there is a ring: the kernel's workers for it would stay behind */
+	ret = ctrl_open(c, false);
+	if (ret)
+		return ret;
 	/* never read, and written only with what cannot be used: no page is kept for it */
 	s->sink = mmap(NULL, s->dev.max_io, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -2641,7 +2664,7 @@ static int server_asked(struct server *s, bool force)
 	server_node(s, node);
 	if (ret == -EBUSY)
 		notice("%s is %s: still serving; a second signal stops it all the same", node, text);
-	else if (ret == -ETIME)
+	else if (ret && ret != -ENODEV)
 		(void)fail(node, s->ctrl.step, ret, NULL);
 	return ret;
 }
@@ -2661,7 +2684,7 @@ static void server_run(struct server *s)
 		}
 		seen = s->signals;
 		ret = server_asked(s, seen > 1);
-		if (ret != -EBUSY && ret != -ETIME)
+		if (!ret || ret == -ENODEV)
 			return;		/* server_down() does the rest, or says why not */
 	}
 }
@@ -3255,7 +3278,7 @@ struct guard {
 	pid_t pid;		/* of the server */
 	int up_fd, hold_fd;	/* its end tells that the server is up, ours that we live; -1: none */
 	int64_t up_since;	/* 0: not yet */
-	bool asked;		/* to stop */
+	int64_t asked_at;	/* to stop; 0: never */
 	unsigned short_lives;	/* in a row */
 	int status;		/* of the announcement */
 };
@@ -3263,19 +3286,31 @@ struct guard {
 #define SHORT_LIFE_MS	500
 #define SHORT_LIVES	16	/* in a row, and we give up */
 #define BACKOFF_MS	400	/* at most */
+#define ASKED_MS	3000	/* a stop that a dying server was asked for */
 
 static int guard_spawn(struct guard *g)
 {
 	struct server *s = g->s;
 	int up[2], hold[2];
 
+	g->up_since = 0;
 	if (pipe2(up, O_CLOEXEC))
 		return -errno;
-	if (pipe2(hold, O_CLOEXEC))
-		return -errno;
+	if (pipe2(hold, O_CLOEXEC)) {
+		close(up[0]);
+		close(up[1]);
+		return -EMFILE;
+	}
 	g->pid = fork();
-	if (g->pid < 0)
-		return -errno;
+	if (g->pid < 0) {
+		int err = -errno;
+
+		close(up[0]);
+		close(up[1]);
+		close(hold[0]);
+		close(hold[1]);
+		return err;
+	}
 	if (g->pid == 0) {
 		close(up[0]);
 		close(hold[1]);
@@ -3289,14 +3324,16 @@ static int guard_spawn(struct guard *g)
 		s->guarded = true;
 		setsid();	/* the terminal's signals are for the guard */
 		server_protect();
+		if (s->dev.page_cache)	/* locked with all the rest, but not ours to keep */
+			(void)munlock(s->dev.page_cache, s->dev.page_cache_len);
 		_exit(server_life(s));
 	}
 	close(up[1]);
 	close(hold[0]);
 	g->up_fd = up[0];
 	g->hold_fd = hold[1];
-	g->up_since = 0;
-	if (g->asked)
+	/* the one before may not have got to it; what it has refused is not asked again */
+	if (g->asked_at && now_ms() - g->asked_at < ASKED_MS)
 		kill(g->pid, SIGTERM);
 	return 0;
 }
@@ -3327,6 +3364,12 @@ static void guard_heard(struct guard *g)
 	g->up_fd = -1;
 }
 
+static void guard_ask(struct guard *g)
+{
+	g->asked_at = now_ms();
+	kill(g->pid, SIGTERM);
+}
+
 /* Hand on what is meant for the server until it ends. Returns its wait status. */
 static int guard_wait(struct guard *g)
 {
@@ -3347,17 +3390,14 @@ static int guard_wait(struct guard *g)
 		if (p[1].revents)
 			guard_heard(g);
 		if (p[2].revents) {
-			g->asked = read(s->hold_fd, &c, 1) != 1;
-			if (g->asked)
-				kill(g->pid, SIGTERM);
+			if (read(s->hold_fd, &c, 1) != 1)
+				guard_ask(g);
 			close(s->hold_fd);
 			s->hold_fd = -1;
 		}
 		while (read(g->signal_fd, &si, sizeof(si)) == sizeof(si)) {
-			if (si.ssi_signo != SIGCHLD) {
-				g->asked = true;
-				kill(g->pid, SIGTERM);
-			}
+			if (si.ssi_signo != SIGCHLD)
+				guard_ask(g);
 		}
 		if (waitpid(g->pid, &wstatus, WNOHANG) == g->pid)
 			break;
@@ -3428,12 +3468,12 @@ static int guard(struct server *s)
 		status = server_fail(s, s->ctrl.step, ret);
 	} else {
 		status = guard_run(&g);
-		/* if it is still there: its clients are to get errors, not to wait for ever */
-		if (s->again || made)
-			orphan_remove_apart(s->cookie);
 	}
 	if (s->opened)
 		s->be->close(&s->dev);
+	/* if it is still there: its clients are to get errors, not to wait for ever */
+	if (s->again || (made && g.pid))
+		orphan_remove_apart(s->cookie);
 	return g.status ? g.status : status;
 }
 
@@ -3622,8 +3662,10 @@ static int serve_as_asked(const struct args *a)
 		return status;
 	/* nobody will ever know of it: better that it had not been made */
 	status = fail("stdout", STEP_PRINT, errno, NULL);
-	kill(bg.pid, SIGTERM);
-	waitpid(bg.pid, NULL, 0);
+	if (!a->recover) {
+		kill(bg.pid, SIGTERM);
+		waitpid(bg.pid, NULL, 0);
+	}
 	return status;
 }
 
@@ -3949,6 +3991,27 @@ static int cmd_recover(const struct args *a)
 	return ret ? ret : serve_as_asked(&r);
 }
 
+/* The guard of a server of ours, which has the storage open longer than that; 0: it has none. */
+static int guard_of(int pid)
+{
+	char path[64], exe[2][256] = { "", "" }, line[256];
+	int ppid = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f) && sscanf(line, "PPid: %d", &ppid) != 1)
+		;
+	if (f)
+		fclose(f);
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "/proc/%d/exe", i ? ppid : pid);
+		if (readlink(path, exe[i], sizeof(exe[i]) - 1) < 0)
+			return 0;
+	}
+	return ppid > 1 && !strcmp(exe[0], exe[1]) ? ppid : 0;
+}
+
 static int pidfd_of(int pid)
 {
 	if (pid <= 0)
@@ -3965,7 +4028,7 @@ static int stop_one(struct ctrl *c, uint32_t id, const struct options *o, char *
 	int64_t end = now_ms() + (int64_t)o->wait * 1000;
 	int64_t grace = now_ms() + GRACE_MS;
 	uint64_t cookie;
-	int pidfd = -1;
+	int pidfd = -1, guard_fd = -1;
 	int ret;
 
 	ctrl_set_deadline(c);
@@ -3982,21 +4045,24 @@ static int stop_one(struct ctrl *c, uint32_t id, const struct options *o, char *
 		/* ours ends with its device; another may have more of them */
 		if (cookie_is_ours(cookie) && c->info.state == UBLK_S_DEV_LIVE)
 			pidfd = pidfd_of(c->info.ublksrv_pid);
+		if (pidfd >= 0 && cookie & COOKIE_RESILIENT)
+			guard_fd = pidfd_of(guard_of(c->info.ublksrv_pid));
 		while ((ret = dev_stop(c, id, o->force, text, len)) == -EBUSY &&
 		       now_ms() < (end > grace ? end : grace)) {
 			nap_ms(50);
 			ctrl_set_deadline(c);	/* it counts from when the device is free */
 		}
 	}
-	if (ret == 0 && pidfd >= 0) {
-		struct pollfd p = { .fd = pidfd, .events = POLLIN };
+	for (int i = 0; i < 2; i++) {
+		struct pollfd p = { .fd = i ? guard_fd : pidfd, .events = POLLIN };
 
+		if (p.fd < 0)
+			continue;
 		c->step = STEP_DEL;
-		if (poll(&p, 1, ctrl_left(c)) == 0)
+		if (ret == 0 && poll(&p, 1, ctrl_left(c)) == 0)
 			ret = -ETIME;
+		close(p.fd);
 	}
-	if (pidfd >= 0)
-		close(pidfd);
 	if (ret == 0 && !ctrl_is_gone(c, id, cookie))
 		ret = dev_del(c, id);
 	if (ret == 0)
