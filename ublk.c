@@ -4058,9 +4058,10 @@ static int stop_one(struct ctrl *c, uint32_t id, const struct options *o, char *
 
 		if (p.fd < 0)
 			continue;
-		c->step = STEP_DEL;
-		if (ret == 0 && poll(&p, 1, ctrl_left(c)) == 0)
-			ret = -ETIME;
+		if (ret == 0) {
+			c->step = STEP_DEL;
+			ret = poll(&p, 1, ctrl_left(c)) == 0 ? -ETIME : 0;
+		}
 		close(p.fd);
 	}
 	if (ret == 0 && !ctrl_is_gone(c, id, cookie))
