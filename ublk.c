@@ -2368,7 +2368,7 @@ static void node_limit(const struct probe_order *p)
 	if (fd < 0)
 		return;
 	if (write(fd, text, (size_t)n) != n)
-		n = 0;
+		debug("%s: %s", path, strerror(errno));
 	close(fd);
 }
 
