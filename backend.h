@@ -175,7 +175,7 @@ struct memory {
 	int64_t left;		/* the same without what is to be left to the rest of the machine; may be negative */
 };
 
-/* Ask the kernel. Takes some 10 us, allocates nothing. */
+/* Ask the kernel. Takes some 10 us; allocates nothing once a device is served. */
 void backend_memory(struct memory *m);
 
 #endif

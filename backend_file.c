@@ -534,17 +534,22 @@ static uint64_t bdev_limit(dev_t devno, const char *name)
 }
 
 /*
- * The largest request that a disk takes in one piece, in bytes; 0: it has no
- * queue of requests (brd, device-mapper), or is not known.
+ * The largest request that a disk takes in one piece, in bytes, even if no two
+ * pages of its memory lie side by side; 0: it has no queue of requests (brd,
+ * device-mapper), or is not known. A larger one would be for a worker thread of
+ * the ring, and that for memory.
  */
 static uint32_t bdev_max_rw(dev_t devno)
 {
 	FILE *mq = bdev_attr(devno, "mq");
+	uint64_t sectors, segments;
 
 	if (!mq)
 		return 0;
 	fclose(mq);
-	return (uint32_t)(bdev_limit(devno, "queue/max_sectors_kb") / 4 * 4096);
+	sectors = bdev_limit(devno, "queue/max_sectors_kb") / 4 * 4096;
+	segments = bdev_limit(devno, "queue/max_segments") * (uint64_t)sysconf(_SC_PAGESIZE);
+	return (uint32_t)(segments && segments < sectors ? segments : sectors);
 }
 
 /*

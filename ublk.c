@@ -290,15 +290,29 @@ static int64_t meminfo_line(const char *text, const char *name, int64_t otherwis
 	return line ? strtoll(line + strlen(name), NULL, 10) * 1024 : otherwise;
 }
 
-/* Without stdio: this is on the way of a request. */
+static int meminfo_fd = -1;	/* see meminfo_keep() */
+
+/*
+ * From now on backend_memory() is on the way of requests, which must not wait
+ * for memory: opening a file takes some, and so does the first read.
+ */
+static void meminfo_keep(void)
+{
+	struct memory memory;
+
+	if (meminfo_fd < 0)
+		meminfo_fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+	backend_memory(&memory);
+}
+
 void backend_memory(struct memory *m)
 {
-	int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+	int fd = meminfo_fd >= 0 ? meminfo_fd : open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
 	char text[2048];
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	ssize_t n = fd < 0 ? -1 : pread(fd, text, sizeof(text) - 1, 0);
 	int64_t reserve;
 
-	if (fd >= 0)
+	if (fd >= 0 && fd != meminfo_fd)
 		close(fd);
 	text[n > 0 ? n : 0] = 0;
 	m->total = meminfo_line(text, "MemTotal:", INT64_MAX);
@@ -939,12 +953,13 @@ static inline void io_read_iod(const struct queue *q, struct io *io)
  * few spare ones go round that are there from the start. False: none is free,
  * and the request comes again when one is.
  */
-static bool io_take_buf(struct queue *q, struct io *io, int res)
+__attribute__((noinline))
+static bool io_find_buf(struct queue *q, struct io *io, int res)
 {
 	const uint32_t len = io->len < q->dev->max_io ? io->len : q->dev->max_io;
 	struct memory memory;
 
-	if (q->dev->data_path != DATA_COPY || len <= io->room || io->op > UBLK_IO_OP_WRITE)
+	if (len <= io->room || io->op > UBLK_IO_OP_WRITE)
 		return true;
 	backend_memory(&memory);
 	if (memory.left > (int64_t)len) {
@@ -966,6 +981,11 @@ static bool io_take_buf(struct queue *q, struct io *io, int res)
 	io->res = res;
 	q->waits[q->nr_waits++] = io;
 	return false;
+}
+
+static inline bool io_take_buf(struct queue *q, struct io *io, int res)
+{
+	return q->dev->data_path != DATA_COPY || io_find_buf(q, io, res);
 }
 
 /* Hand a request to the backend. Returns what queue() says, or -errno. */
@@ -1321,7 +1341,9 @@ static int queue_enter(struct queue *q, unsigned wait_nr, int timeout_ms)
  */
 static int queue_turn(struct queue *q, int timeout_ms)
 {
-	int ret = queue_enter(q, 1 + q->expected, timeout_ms);
+	/* with these commits requests can go on that nothing else would come for */
+	const bool frees_spare = q->spares_done && q->nr_waits;
+	int ret = queue_enter(q, frees_spare ? 0 : 1 + q->expected, timeout_ms);
 
 	for (int i = 0; i < MAX_ROUNDS && q->nr_held && uring_sqes(&q->ring); i++)
 		(void)queue_enter(q, 0, -1);	/* without a timeout there is no -ETIME */
@@ -1385,6 +1407,28 @@ static int queue_map(struct queue *q)
 	return q->dev->data_path == DATA_COPY || q->dev->bounce ? queue_map_bufs(q) : 0;
 }
 
+/*
+ * With zero copy the kernel describes each request's pages to the ring: up to
+ * IO_CACHED_SEGMENTS of them in a piece of memory that the ring keeps for the
+ * next request, more in one that is allocated, which a device that memory is
+ * waiting for must not do. So requests have no more segments, and the ring gets
+ * its pieces now, from buffers that are registered and given up again.
+ * io_uring/rsrc.c io_kernel_buffer_init().
+ */
+enum { IO_CACHED_SEGMENTS = 32, IO_CACHED_MAX = 128 };
+
+static void queue_warm(struct queue *q)
+{
+	static char page;
+	struct iovec bufs[IO_CACHED_MAX];
+	const unsigned n = q->depth < IO_CACHED_MAX ? q->depth : IO_CACHED_MAX;
+
+	for (unsigned i = 0; i < n; i++)
+		bufs[i] = (struct iovec){ &page, 1 };
+	if (uring_register(&q->ring, IORING_REGISTER_BUFFERS, bufs, n) == 0)
+		(void)uring_register(&q->ring, IORING_UNREGISTER_BUFFERS, NULL, 0);
+}
+
 static int queue_register(struct queue *q)
 {
 	const int fds[] = { [CHAR_FILE] = q->s->char_fd, [BACKING_FILE] = q->dev->fd };
@@ -1394,8 +1438,10 @@ static int queue_register(struct queue *q)
 	};
 	int ret = uring_register(&q->ring, IORING_REGISTER_FILES, fds, q->dev->fd < 0 ? 1 : 2);
 
-	if (!ret && q->dev->data_path == DATA_ZERO_COPY)
+	if (!ret && q->dev->data_path == DATA_ZERO_COPY) {
+		queue_warm(q);
 		ret = uring_register(&q->ring, IORING_REGISTER_BUFFERS2, &sparse, sizeof(sparse));
+	}
 	return ret;
 }
 
@@ -2070,6 +2116,7 @@ static void server_confine(void)
 	caps.permitted &= keep;
 	if (ret || caps_set(&caps) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
 		debug("privileges are kept: %s", strerror(errno));
+	meminfo_keep();
 }
 
 /* ---- the life of a device, from the server's side ---- */
@@ -2180,6 +2227,14 @@ static int server_set_params(struct server *s)
 	if (d->data_path == DATA_ZERO_COPY && d->dma_align) {
 		c->params.types |= UBLK_PARAM_TYPE_DMA_ALIGN;
 		c->params.dma.alignment = d->dma_align - 1;
+	}
+	if (d->data_path == DATA_ZERO_COPY) {
+		c->params.types |= UBLK_PARAM_TYPE_SEGMENT;
+		c->params.seg = (struct ublk_param_segment){
+			.seg_boundary_mask = UINT32_MAX,
+			.max_segment_size = UINT32_MAX,
+			.max_segments = IO_CACHED_SEGMENTS,
+		};
 	}
 	c->step = STEP_PARAMS;
 	return ctrl_send(c, UBLK_CMD_SET_PARAMS, cmd);

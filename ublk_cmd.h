@@ -142,9 +142,17 @@ struct ublk_param_dma_align {
 	uint8_t pad[4];
 };
 
+struct ublk_param_segment {
+	uint64_t seg_boundary_mask;
+	uint32_t max_segment_size;	/* bytes */
+	uint16_t max_segments;
+	uint8_t pad[2];
+};
+
 #define UBLK_PARAM_TYPE_BASIC	(1 << 0)
 #define UBLK_PARAM_TYPE_DISCARD	(1 << 1)
 #define UBLK_PARAM_TYPE_DMA_ALIGN (1 << 4)	/* 6.15 */
+#define UBLK_PARAM_TYPE_SEGMENT	(1 << 5)	/* 6.16 */
 
 /* SET_PARAMS, GET_PARAMS: the driver takes a shorter structure than its own */
 struct ublk_params {
@@ -155,9 +163,11 @@ struct ublk_params {
 	struct ublk_param_devt devt;
 	struct ublk_param_zoned zoned;
 	struct ublk_param_dma_align dma;
+	struct ublk_param_segment seg;
 };
-_Static_assert(sizeof(struct ublk_params) == 120, "ublk ABI");
+_Static_assert(sizeof(struct ublk_params) == 136, "ublk ABI");
 _Static_assert(offsetof(struct ublk_params, dma) == 108, "ublk ABI");
+_Static_assert(offsetof(struct ublk_params, seg) == 120, "ublk ABI");
 
 #define UBLK_IO_OP_READ		0
 #define UBLK_IO_OP_WRITE	1

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * For a build of ublk whose server in the background dies by SIGKILL at the
- * Nth of its ring operations: DIE_AT=N in the environment. Linked with
- * -Wl,--wrap=uring_init,--wrap=uring_enter,--wrap=uring_register.
+ * For a build of ublk that meets with misfortune, as the environment says:
+ * DIE_AT=N: the server in the background dies by SIGKILL at the Nth of its ring
+ * operations. LEAN: it is told that no memory is left. Linked with -Wl,--wrap=
+ * for each of the functions below.
  */
 #include "../uring.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 int __real_uring_init(struct uring *ring, unsigned entries, unsigned flags);
@@ -16,6 +19,9 @@ int __real_uring_register(struct uring *ring, unsigned opcode, const void *arg, 
 int __wrap_uring_init(struct uring *ring, unsigned entries, unsigned flags);
 int __wrap_uring_enter(struct uring *ring, unsigned wait_nr, int timeout_ms);
 int __wrap_uring_register(struct uring *ring, unsigned opcode, const void *arg, unsigned nr);
+
+ssize_t __real_pread(int fd, void *buf, size_t len, off_t off);
+ssize_t __wrap_pread(int fd, void *buf, size_t len, off_t off);
 
 /* The server leads its session; the process that waits for it does not. */
 static void step(void)
@@ -48,4 +54,13 @@ int __wrap_uring_register(struct uring *ring, unsigned opcode, const void *arg, 
 {
 	step();
 	return __real_uring_register(ring, opcode, arg, nr);
+}
+
+ssize_t __wrap_pread(int fd, void *buf, size_t len, off_t off)
+{
+	ssize_t n = __real_pread(fd, buf, len, off);
+
+	if (n > 9 && getenv("LEAN") && !memcmp(buf, "MemTotal:", 9))
+		n = snprintf(buf, len, "MemTotal: 1000000 kB\nMemAvailable: 0 kB\n");
+	return n;
 }

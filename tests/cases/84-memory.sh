@@ -30,6 +30,27 @@ check "and writes fit again" dd if=/dev/zero of=/dev/ublkb0 bs=1M count=32 oflag
 check "stop" ublk stop 0
 expect_out '' "nobody was killed for it" sh -c '! dmesg | grep -i "out of memory"'
 
+clean_up() {	# after a failure
+	: >stop
+	swapoff /dev/ublkb0 2>/dev/null
+	! grep -q ' /tmp/case/mnt ' /proc/mounts || umount -l mnt
+	[ -z "$(ublk list)" ] || ublk stop --all --force
+}
+
+# Told that nothing is left, a server does with the few buffers it has
+lean() {	# WHAT...
+	LEAN=1 ublk-die file img -d -q "$@" || return
+	timeout 60 fio --name=lean --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --iodepth=64 --rw=randrw --bsrange=4k-128k \
+		--size=64M --verify=crc32c --output=fio.out 2>&1 || { cat fio.out; return 1; }
+	ublk stop -q 0
+}
+truncate -s 64M img
+for how in "" --direct; do
+	check "verified with two buffers a queue, $how" lean $how
+	clean_up
+done
+rm img
+
 wait_for 10 [ -b /dev/vda ] || fail "a disk" "none"
 a_disk() {
 	mkdir disk && mkfs.ext4 -q -F /dev/vda && mount /dev/vda disk && dd if=/dev/zero of=disk/img bs=1M count=96 2>/dev/null
@@ -39,12 +60,6 @@ hog() {
 	while [ ! -e stop ]; do
 		hog_dd if=/dev/zero bs="$(($(kib_free) + 8192))K"
 	done
-}
-clean_up() {	# after a failure
-	: >stop
-	swapoff /dev/ublkb0 2>/dev/null
-	! grep -q ' /tmp/case/mnt ' /proc/mounts || umount -l mnt
-	[ -z "$(ublk list)" ] || ublk stop --all --force
 }
 under_pressure() {	# WHAT...
 	rm -f stop sums
