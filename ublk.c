@@ -1988,6 +1988,7 @@ static int caps_set(const struct caps *caps)
  */
 static void server_protect(void)
 {
+	volatile char stack[32 << 10];
 	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 	struct caps caps;
 
@@ -1997,6 +1998,8 @@ static void server_protect(void)
 	if (caps_get(&caps) || !(caps.effective & CAP_BIT(CAP_IPC_LOCK)) ||
 	    mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT))
 		debug("memory is not locked: %s", strerror(errno));
+	for (size_t i = 0; i < sizeof(stack); i += 4096)
+		stack[i] = 0;
 	if (fd < 0 || write(fd, "-1000", 5) != 5)
 		debug("oom_score_adj: %s", strerror(errno));
 	if (fd >= 0)
@@ -3279,7 +3282,8 @@ static int dev_ids(uint32_t **ids)
 /*
  * The server died on its way up, and may have left a half-made device that
  * nobody else will remove. Found by its cookie: even the server itself did not
- * know the number if it died between ADD_DEV and the answer.
+ * know the number if it died between ADD_DEV and the answer. Not one that
+ * somebody else has taken over with ublk recover.
  */
 static void orphan_remove(uint64_t cookie)
 {
@@ -3290,7 +3294,8 @@ static void orphan_remove(uint64_t cookie)
 	if (nr && !ctrl_open(&c, false))
 		for (int i = 0; i < nr; i++)
 			if (!ctrl_get_info(&c, ids[i]) &&
-			    !((c.info.ublksrv_flags ^ cookie) & ~COOKIE_IDENTITY))
+			    !((c.info.ublksrv_flags ^ cookie) & ~COOKIE_IDENTITY) &&
+			    (c.info.state != UBLK_S_DEV_LIVE || kill(c.info.ublksrv_pid, 0)))
 				(void)dev_del(&c, ids[i]);
 	ctrl_close(&c);
 	free(ids);
@@ -4074,6 +4079,8 @@ static int pidfd_of(int pid)
 	return (int)syscall(SYS_pidfd_open, pid, 0);
 }
 
+#define RESTART_MS	2000	/* that a guard may take, see guard_again() */
+
 /*
  * Stop one device and see it gone. Our own servers remove their device
  * themselves once it is stopped; others exit and leave it, dead.
@@ -4091,6 +4098,14 @@ static int stop_one(struct ctrl *c, uint32_t id, const struct options *o, char *
 	if (ret)
 		return ret;
 	cookie = c->info.ublksrv_flags;
+	/* between two servers of a guard: the next one is to write what is dirty */
+	for (int64_t until = now_ms() + RESTART_MS; c->info.state == UBLK_S_DEV_QUIESCED && cookie_is_ours(cookie) &&
+	     cookie & COOKIE_RESILIENT && now_ms() < until; ) {
+		nap_ms(20);
+		ret = ctrl_get_info(c, id);
+		if (ret)
+			return ret;
+	}
 	/* not one whose server is about to start it: before 7.x the driver would not survive */
 	if (c->info.state == UBLK_S_DEV_DEAD && !o->force && usage_process("/dev/ublkc", id, text, len)) {
 		c->step = STEP_STOP;

@@ -19,7 +19,7 @@ opener() {	# "HOW TO STOP" OPTIONS...
 	wait_for 2 sh -c '[ "$(sed -n "s/^Dirty: *\([0-9]*\).*/\1/p" /proc/meminfo)" -ge 4000 ]' || echo "# written back early: $(grep Dirty: /proc/meminfo)"
 	$how || { echo "$how: status $?"; return 1; }
 	release
-	wait_for 20 sh -c '! ls /dev/ublkc0' || { ublk list; return 1; }
+	wait_for 20 no_processes || { ublk list; return 1; }
 	cmp -n 4194304 data img
 }
 # The same under ext4, mounted: the file is there when the image is looked at
@@ -32,7 +32,7 @@ mounted() {
 	mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 /dev/ublkb0 && mount /dev/ublkb0 mnt && cp data mnt/data || return
 	$how || { echo "$how: status $?"; return 1; }
 	release
-	wait_for 20 sh -c '! ls /dev/ublkc0' || { ublk list; return 1; }
+	wait_for 20 no_processes || { ublk list; return 1; }
 	ublk file img -d -q >/dev/null && mount /dev/ublkb0 mnt && cmp data mnt/data && umount mnt && ublk stop -q 0
 }
 release() {
@@ -52,6 +52,14 @@ term2() {	# the first is refused, the second is not
 	kill -TERM "$pid"
 	wait_for 20 sh -c '[ ! -e /sys/block/ublkb0 ]'
 }
+killed() {	# a stop while no server is there to write what is dirty
+	guard=$(awk '{ print $4 }' "/proc/$pid/stat")
+	kill -STOP "$guard"
+	kill -9 "$pid"
+	wait_for 5 sh -c 'ublk list 0 | grep -q quiesced' || { ublk list; return 1; }
+	(sleep 0.5; kill -CONT "$guard") &
+	force
+}
 refused() {	# nothing is lost if nothing is stopped
 	ublk stop 0 2>/dev/null && return 1
 	sync
@@ -66,11 +74,11 @@ rounds() {
 	done
 }
 for mode in "" --recoverable --resilient; do
-	for how in force term2 refused; do
+	for how in force term2 refused $([ "$mode" != --resilient ] || echo killed); do
 		check "4 MiB dirty, an opener, ${mode:-plain}: $how" rounds opener $how $mode
 		check "4 MiB dirty, ext4 mounted, ${mode:-plain}: $how" rounds mounted $how $mode
 	done
 done
-echo "# $((ROUNDS * 18)) stops"
+echo "# $((ROUNDS * 20)) stops"
 echo 500 >/proc/sys/vm/dirty_writeback_centisecs
 nothing_left
