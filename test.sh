@@ -100,7 +100,9 @@ helpers() {
 		bash tests/unit-null.sh "$WORK/ublk-null" >/dev/null &&
 		"${CC:-gcc}" -O2 -static -pthread -Wl,--wrap=uring_init,--wrap=uring_enter,--wrap=uring_register,--wrap=pread \
 			ublk.c uring.c backend_*.c tests/die.c -o "$WORK/ublk-die" &&
+		"${CC:-gcc}" -O2 -Wall -Wextra -static tests/bare.c -o "$WORK/bare" &&
 		helper_inject -static || return
+	VM_BARE=$WORK/bare
 	VM_FILES="$WORK/replay:/bin/replay $WORK/inject:/bin/inject $WORK/ublk-die:/bin/ublk-die $WORK/ublk-null:/bin/ublk-null ${VM_FILES:-}"
 }
 

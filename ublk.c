@@ -91,6 +91,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -156,7 +157,7 @@ static void say(const char *fmt, ...)
 enum step {
 	STEP_CONTROL, STEP_RING, STEP_BACKEND, STEP_ADD, STEP_FEATURE, STEP_PARAMS, STEP_CHAR,
 	STEP_AFFINITY, STEP_QUEUE, STEP_START, STEP_NODE, STEP_PRINT, STEP_STOP, STEP_DEL,
-	STEP_INFO, STEP_DAEMON, STEP_RECOVER, STEP_REJOIN, STEP_FLUSH,
+	STEP_INFO, STEP_DAEMON, STEP_RECOVER, STEP_REJOIN, STEP_FLUSH, STEP_MKNOD,
 };
 
 static const char *const step_names[] = {
@@ -179,6 +180,7 @@ static const char *const step_names[] = {
 	[STEP_RECOVER] = "START_USER_RECOVERY",
 	[STEP_REJOIN] = "END_USER_RECOVERY",
 	[STEP_FLUSH] = "write what is dirty",
+	[STEP_MKNOD] = "make the node",
 };
 
 #define HINT_DRIVER "the driver ublk_drv is not loaded and ublk has not loaded it: " \
@@ -337,6 +339,270 @@ static void nap_ms(int ms)
 	nanosleep(&ts, NULL);
 }
 
+/* ---- mounts and nodes ---- */
+
+static int caller_dev = -1;	/* the caller's /dev, if nobody but us makes nodes there, open; else -1 */
+static bool mounts_left;	/* the caller's, for our own */
+static bool makes_nodes;	/* and there is no devtmpfs among those */
+
+/* A path in mountinfo: \040 and its like become what they stand for. */
+static void octal_decode(char *path)
+{
+	char *to = path;
+
+	for (const char *from = path; *from; to++) {
+		if (*from == '\\' && from[1] && from[2] && from[3]) {
+			*to = (char)((from[1] - '0') * 64 + (from[2] - '0') * 8 + from[3] - '0');
+			from += 4;
+		} else {
+			*to = *from++;
+		}
+	}
+	*to = 0;
+}
+
+/* Detach what is mounted below the caller's root, the last first. Ours are not below that path. */
+static void mounts_detach(void)
+{
+	char *line = NULL, **paths = NULL, path[4096];
+	FILE *f = fopen("proc/self/mountinfo", "re");
+	size_t size = 0, nr = 0;
+
+	while (f && getline(&line, &size, f) > 0) {
+		char **more;
+
+		if (sscanf(line, "%*s %*s %*s %*s %4095s", path) != 1 || !strcmp(path, "/"))
+			continue;
+		octal_decode(path);
+		more = realloc(paths, (nr + 1) * sizeof(*paths));
+		if (!more)
+			break;
+		paths = more;
+		paths[nr] = strdup(path);
+		nr += paths[nr] != NULL;
+	}
+	while (nr > 0) {
+		(void)umount2(paths[--nr], MNT_DETACH);
+		free(paths[nr]);
+	}
+	free(paths);
+	free(line);
+	if (f)
+		fclose(f);
+}
+
+/*
+ * In a mount namespace that is ours alone: a root of tmpfs with /dev, /proc and
+ * /sys, as far as the kernel has them, and nothing else. Built on top of the
+ * caller's root, which need not have a directory to build it in; "/.." leads there.
+ */
+static int mounts_replace(void)
+{
+	static const struct { const char *dir, *type; } own[] = {
+		{ "proc", "proc" }, { "sys", "sysfs" }, { "dev", "devtmpfs" },
+	};
+	int ret = 0;
+
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("ublk", "/", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=700") || chdir("/.."))
+		return -errno;
+	for (size_t i = 0; i < ARRAY_SIZE(own); i++) {
+		if (mkdir(own[i].dir, 0700))
+			return -errno;
+		ret = mount(own[i].type, own[i].dir, own[i].type, MS_NOSUID | MS_NOEXEC, NULL);
+	}
+	makes_nodes = ret != 0;		/* of the last one */
+	if (mkdir("old", 0700))
+		return -errno;
+	if (syscall(SYS_pivot_root, ".", "old") == 0)
+		return chdir("/") || umount2("/old", MNT_DETACH) || rmdir("/old") ? -errno : 0;
+	/* the root is an initramfs, which cannot be moved and need not be freed */
+	mounts_detach();
+	return chroot(".") || chdir("/") ? -errno : 0;
+}
+
+/*
+ * Leave the caller's mounts. A server that is the last process in a mount
+ * namespace in which its own device is mounted would unmount that as it exits,
+ * when nobody is left to serve it. And a copy of the caller's mounts would keep
+ * every filesystem in it busy. So neither: before any thread is made, as a
+ * mount namespace is a thread's own. It is also how to get at /proc, /sys and
+ * the driver's nodes where the caller has none of them mounted; then its /dev
+ * stays open, for the node that it is to see.
+ */
+static int mounts_leave_now(void)
+{
+	int home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	int root = open("/", O_PATH | O_CLOEXEC), cwd = open(".", O_PATH | O_CLOEXEC);
+	int dev = open("/dev", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct stat theirs, ours;
+	int ret = 0;
+
+	if (dev < 0 && errno == ENOENT && mkdir("/dev", 0755) == 0)
+		dev = open("/dev", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (root < 0 || cwd < 0 || unshare(CLONE_NEWNS)) {
+		ret = -errno;
+	} else {
+		ret = mounts_replace();
+		/* setns() leads to the namespace's root, which in a chroot is not the caller's */
+		if (ret && (home < 0 || setns(home, CLONE_NEWNS) || fchdir(root) || chroot(".") || fchdir(cwd)))
+			debug("back to the caller's mounts: %s", strerror(errno));
+	}
+	/* all devtmpfs are one */
+	if (!ret && dev >= 0 && (makes_nodes || fstat(dev, &theirs) || stat("/dev", &ours) ||
+				 theirs.st_dev != ours.st_dev)) {
+		caller_dev = dev;
+		dev = -1;
+	}
+	for (size_t i = 0; i < 4; i++) {
+		const int fds[] = { home, root, cwd, dev };
+
+		if (fds[i] >= 0)
+			close(fds[i]);
+	}
+	return ret;
+}
+
+/* Once is enough. Returns 0, or -errno with all as it was. */
+static int mounts_leave(void)
+{
+	int ret = mounts_left ? 0 : mounts_leave_now();
+
+	mounts_left = !ret;
+	return ret;
+}
+
+/* For a verb that looks around: /proc and /sys, mounted or not. */
+static void mounts_complete(void)
+{
+	if (access("/proc/self", F_OK) || access("/sys/class", F_OK)) {
+		int ret = mounts_leave();
+
+		debug("no /proc or no /sys here: %s", ret ? strerror(-ret) : "mounted, for this process");
+	}
+}
+
+/* The device number of a node, by its name, from sysfs; 0: unknown. */
+static dev_t node_devno(const char *name)
+{
+	static const char *const classes[] = { "block", "ublk-char", "misc" };
+	unsigned maj, min;
+	char path[80];
+	dev_t devno = 0;
+	FILE *f = NULL;
+
+	for (size_t i = 0; i < ARRAY_SIZE(classes) && !f; i++) {
+		snprintf(path, sizeof(path), "/sys/class/%s/%s/dev", classes[i], name);
+		f = fopen(path, "re");
+	}
+	if (f && fscanf(f, "%u:%u", &maj, &min) == 2)
+		devno = makedev(maj, min);
+	if (f)
+		fclose(f);
+	return devno;
+}
+
+/* Make the node of this name in a directory, unless it is there. Returns 0 or -errno. */
+static int node_make(int dir, const char *name)
+{
+	const mode_t type = strncmp(name, "ublkb", 5) ? S_IFCHR : S_IFBLK;
+	const dev_t devno = node_devno(name);
+	struct stat st;
+
+	if (!devno)
+		return -ENOENT;
+	if (mknodat(dir, name, type | 0600, devno) == 0)
+		return 0;
+	if (errno != EEXIST)
+		return -errno;
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && (st.st_mode & S_IFMT) == type && st.st_rdev == devno)
+		return 0;
+	/* of a device that is gone: its name is ours now */
+	return unlinkat(dir, name, 0) || mknodat(dir, name, type | 0600, devno) ? -errno : 0;
+}
+
+/* Is this <base><id> or <base><id>p<number>? */
+static bool is_part(const char *name, const char *base, uint32_t id)
+{
+	char node[NODE_LEN];
+	const size_t n = (size_t)snprintf(node, sizeof(node), "%s%u", base, id);
+
+	return !strncmp(name, node, n) && (!name[n] || (name[n] == 'p' && isdigit((unsigned char)name[n + 1])));
+}
+
+/* Where the caller's /dev is not the kernel's: the nodes of a disk and its partitions. Returns 0 or -errno. */
+static int nodes_make(uint32_t id)
+{
+	char base[NODE_LEN], path[64];
+	struct dirent *e;
+	int ret, one;
+	DIR *d;
+
+	if (caller_dev < 0)
+		return 0;
+	snprintf(base, sizeof(base), "ublkb%u", id);
+	snprintf(path, sizeof(path), "/sys/block/%s", base);
+	ret = node_make(caller_dev, base);
+	d = opendir(path);
+	while (d && (e = readdir(d))) {
+		if (!is_part(e->d_name, "ublkb", id))
+			continue;
+		one = node_make(caller_dev, e->d_name);
+		ret = ret ? ret : one;
+	}
+	if (d)
+		closedir(d);
+	return ret;
+}
+
+/* The device is gone, and nobody else removes its nodes. */
+static void nodes_forget(uint32_t id)
+{
+	int dir = caller_dev >= 0 ? dup(caller_dev) : open("/dev", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = dir < 0 ? NULL : fdopendir(dir);
+	struct dirent *e;
+
+	if (!d && dir >= 0)
+		close(dir);
+	if (d)
+		rewinddir(d);
+	while (d && (e = readdir(d))) {
+		int fd;
+
+		if (!is_part(e->d_name, "ublkb", id) && !is_part(e->d_name, "ublkc", id))
+			continue;
+		/* unless there is another one of this number by now */
+		fd = openat(dir, e->d_name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+		if (fd < 0 && (errno == ENXIO || errno == ENODEV))
+			(void)unlinkat(dir, e->d_name, 0);
+		if (fd >= 0)
+			close(fd);
+	}
+	if (d)
+		closedir(d);
+}
+
+/*
+ * Open a node. It may take udev or mdev a moment to make it, and udev may hold
+ * /dev/ublkcN, which has one opener at a time, for another. Returns it or -errno.
+ */
+static int node_open(const char *path, int flags)
+{
+	int64_t end = now_ms() + 2000;
+	int fd;
+
+	for (;;) {
+		fd = open(path, flags | O_CLOEXEC);
+		if (fd >= 0)
+			return fd;
+		if (errno == ENOENT && makes_nodes && node_make(AT_FDCWD, path + strlen("/dev/")) == 0)
+			continue;
+		if ((errno != EBUSY && errno != ENOENT) || now_ms() > end)
+			return -errno;
+		nap_ms(2);
+	}
+}
+
 /* ---- control commands ---- */
 
 /* How commands are numbered: found out by the first one that needs it. */
@@ -353,6 +619,7 @@ struct ctrl {
 	enum encoding enc;
 	uint64_t features;	/* GET_FEATURES; 0 before 6.5 */
 	enum step step;		/* the last thing tried, for the message */
+	bool stay;		/* among the caller's mounts, which are still needed */
 	int64_t deadline;	/* now_ms() when whatever is being done has taken too long */
 	bool patient;		/* every request served puts it off: dirty pages take their time */
 
@@ -520,40 +787,102 @@ static const struct { const char *name, *since; } feature_names[] = {
 	{ "NO_AUTO_PART_SCAN", "7.0" }, { "SHMEM_ZC", "7.1" }, { "IO_DESC_SIZE", "7.3" },
 };
 
-/* Where this kernel's ublk_drv lies, plain or compressed. Returns 0 if nowhere usual. */
-static int driver_path(char *path, size_t len)
+/* Where this kernel's modules lie. Returns a descriptor or -errno. */
+static int modules_open(char *dir, size_t len)
 {
-	static const char *const endings[] = { "", ".xz", ".zst", ".gz" };
 	struct utsname u;
+	int fd;
 
 	if (uname(&u))
-		return 0;
-	for (size_t i = 0; i < ARRAY_SIZE(endings); i++) {
-		snprintf(path, len, "/lib/modules/%s/kernel/drivers/block/ublk_drv.ko%s", u.release, endings[i]);
-		if (access(path, R_OK) == 0)
-			return i ? 2 : 1;
+		return -errno;
+	snprintf(dir, len, "/lib/modules/%s", u.release);
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+/*
+ * The file of ublk_drv, relative to that directory, and behind it those it
+ * depends on, as modules.dep lists them; or where it usually lies. False: nowhere.
+ */
+static bool driver_find(int dir, char *files, size_t len)
+{
+	static const char *const usual[] = { "kernel/drivers/block/", "" };
+	static const char *const endings[] = { "", ".xz", ".zst", ".gz" };
+	int fd = openat(dir, "modules.dep", O_RDONLY | O_CLOEXEC);
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
+	char *line = NULL, *name;
+	size_t size = 0;
+	bool found = false;
+
+	while (f && !found && getline(&line, &size, f) > 0) {
+		name = line + strcspn(line, ":");
+		if (!*name)
+			continue;
+		while (name > line && name[-1] != '/')
+			name--;
+		found = !strncmp(name, "ublk_drv.ko", 11) && strlen(line) < len;
 	}
-	return 0;
+	if (found) {
+		line[strcspn(line, "\n")] = 0;
+		strcpy(files, line);
+	}
+	free(line);
+	if (f)
+		fclose(f);
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(endings) && !found; i++) {
+		snprintf(files, len, "%sublk_drv.ko%s", usual[i / 4], endings[i % 4]);
+		found = faccessat(dir, files, R_OK, 0) == 0;
+	}
+	return found;
+}
+
+/* Could it be loaded? Its path, for people. */
+static bool driver_path(char *path, size_t len)
+{
+	char dir[256], files[4096];
+	int fd = modules_open(dir, sizeof(dir));
+	bool found = fd >= 0 && driver_find(fd, files, sizeof(files));
+
+	if (fd >= 0)
+		close(fd);
+	if (found)
+		snprintf(path, len, "%s/%.*s", dir, (int)strcspn(files, ":"), files);
+	return found;
+}
+
+/* Load one module; the kernel takes it compressed as well, if built so. */
+static bool module_load(int dir, const char *file)
+{
+	const size_t n = strlen(file);
+	/* 4: MODULE_INIT_COMPRESSED_FILE */
+	const int flags = n > 3 && !strcmp(file + n - 3, ".ko") ? 0 : 4;
+	int fd = openat(dir, file, O_RDONLY | O_CLOEXEC);
+	bool ok = fd >= 0 && (syscall(SYS_finit_module, fd, "", flags) == 0 || errno == EEXIST);
+
+	debug("%s: %s", file, ok ? "loaded" : strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return ok;
 }
 
 /* Load ublk_drv. No word on failure: opening the control node tells. */
 static void driver_load(void)
 {
-	char path[256];
-	int kind = driver_path(path, sizeof(path));
-	int fd = kind ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	char path[256], files[4096], *file;
+	int dir = modules_open(path, sizeof(path));
+	bool ok = false;
 
-	if (fd >= 0) {
-		/* 4: MODULE_INIT_COMPRESSED_FILE */
-		int ret = (int)syscall(SYS_finit_module, fd, "", kind == 2 ? 4 : 0);
-
-		debug("%s: %s", path, ret ? strerror(errno) : "loaded");
-		close(fd);
-		if (!ret)
-			return;
+	if (dir >= 0 && driver_find(dir, files, sizeof(files))) {
+		/* the last one depends on nothing, the first one is ublk_drv */
+		for (ok = true; ok && (file = strrchr(files, ' ')); *file = 0)
+			ok = !file[1] || module_load(dir, file + 1);
+		files[strcspn(files, ":")] = 0;
+		ok = ok && module_load(dir, files);
 	}
+	if (dir >= 0)
+		close(dir);
 	/* a kernel that cannot decompress, or a module in another place */
-	if (access("/sbin/modprobe", X_OK) == 0) {
+	if (!ok && access("/sbin/modprobe", X_OK) == 0) {
 		pid_t pid = fork();
 
 		if (pid == 0) {
@@ -565,16 +894,25 @@ static void driver_load(void)
 	}
 }
 
-/* Open the control node, and load the driver for it. Returns 0 or -errno with c->step set. */
-static int ctrl_open_node(struct ctrl *c, bool load)
+static int ctrl_try_node(struct ctrl *c)
 {
 	c->step = STEP_CONTROL;
 	c->fd = open(CTRL_NODE, O_RDWR | O_CLOEXEC);
-	if (c->fd < 0 && (errno == ENOENT || errno == ENODEV || errno == ENXIO) && load) {
-		driver_load();
+	if (c->fd < 0 && errno == ENOENT && makes_nodes && node_make(AT_FDCWD, CTRL_NODE) == 0)
 		c->fd = open(CTRL_NODE, O_RDWR | O_CLOEXEC);
-	}
 	return c->fd < 0 ? -errno : 0;
+}
+
+/* Open the control node, and load the driver for it. Returns 0 or -errno with c->step set. */
+static int ctrl_open_node(struct ctrl *c, bool load)
+{
+	int ret = ctrl_try_node(c);
+
+	if ((ret == -ENOENT || ret == -ENODEV || ret == -ENXIO) && load) {
+		driver_load();
+		ret = ctrl_try_node(c);
+	}
+	return ret;
 }
 
 /* Open the control plane, if need be from the node on. Returns 0 or -errno with c->step set. */
@@ -585,6 +923,9 @@ static int ctrl_open(struct ctrl *c, bool load)
 
 	ctrl_set_deadline(c);
 	ret = c->fd >= 0 ? 0 : ctrl_open_node(c, load);
+	/* is it only that nobody has made the node? */
+	if (ret == -ENOENT && !c->stay && !mounts_left && mounts_leave() == 0)
+		ret = ctrl_try_node(c);
 	if (ret)
 		return ret;
 	c->step = STEP_RING;
@@ -1948,7 +2289,10 @@ static int dev_del(struct ctrl *c, uint32_t id)
 
 /* ---- what a server must not do to the machine, nor the machine to it ---- */
 
-enum { CAP_DAC_READ_SEARCH = 2, CAP_IPC_LOCK = 14, CAP_SYS_PTRACE = 19, CAP_SYS_ADMIN = 21, CAP_SYS_RESOURCE = 24 };
+enum {
+	CAP_DAC_READ_SEARCH = 2, CAP_IPC_LOCK = 14, CAP_SYS_PTRACE = 19, CAP_SYS_ADMIN = 21, CAP_SYS_RESOURCE = 24,
+	CAP_MKNOD = 27,
+};
 #define CAP_BIT(n)	(1ULL << (n))
 
 struct caps {
@@ -1979,6 +2323,16 @@ static int caps_set(const struct caps *caps)
 	return syscall(SYS_capset, &hdr, word) ? -errno : 0;
 }
 
+static void oom_protect(void)
+{
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, "-1000", 5) != 5)
+		debug("oom_score_adj: %s", strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
 /*
  * Memory may get short, and what frees it may be a write to our own device. So
  * no page of a server is had by writing to a disk (IO_FLUSHER), none of those it
@@ -1989,7 +2343,6 @@ static int caps_set(const struct caps *caps)
 static void server_protect(void)
 {
 	volatile char stack[32 << 10];
-	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 	struct caps caps;
 
 	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0))
@@ -2000,120 +2353,27 @@ static void server_protect(void)
 		debug("memory is not locked: %s", strerror(errno));
 	for (size_t i = 0; i < sizeof(stack); i += 4096)
 		stack[i] = 0;
-	if (fd < 0 || write(fd, "-1000", 5) != 5)
-		debug("oom_score_adj: %s", strerror(errno));
-	if (fd >= 0)
-		close(fd);
-}
-
-/* A path in mountinfo: \040 and its like become what they stand for. */
-static void octal_decode(char *path)
-{
-	char *to = path;
-
-	for (const char *from = path; *from; to++) {
-		if (*from == '\\' && from[1] && from[2] && from[3]) {
-			*to = (char)((from[1] - '0') * 64 + (from[2] - '0') * 8 + from[3] - '0');
-			from += 4;
-		} else {
-			*to = *from++;
-		}
-	}
-	*to = 0;
-}
-
-/* Detach what is mounted below the root, the last first, except below /dev, where we are building. */
-static void mounts_detach(void)
-{
-	char *line = NULL, **paths = NULL, path[4096];
-	FILE *f = fopen("proc/self/mountinfo", "re");
-	size_t size = 0, nr = 0;
-
-	while (f && getline(&line, &size, f) > 0) {
-		char **more;
-
-		if (sscanf(line, "%*s %*s %*s %*s %4095s", path) != 1 || !strcmp(path, "/") ||
-		    !strcmp(path, "/dev") || !strncmp(path, "/dev/", 5))
-			continue;
-		octal_decode(path);
-		more = realloc(paths, (nr + 1) * sizeof(*paths));
-		if (!more)
-			break;
-		paths = more;
-		paths[nr] = strdup(path);
-		nr += paths[nr] != NULL;
-	}
-	while (nr > 0) {
-		(void)umount2(paths[--nr], MNT_DETACH);
-		free(paths[nr]);
-	}
-	free(paths);
-	free(line);
-	if (f)
-		fclose(f);
-}
-
-/* In a mount namespace that is ours alone: a root of tmpfs with /dev, /proc and /sys, and nothing else. */
-static int mounts_replace(void)
-{
-	static const struct { const char *dir, *type; } own[] = {
-		{ "dev", "devtmpfs" }, { "proc", "proc" }, { "sys", "sysfs" },
-	};
-
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-	    mount("ublk", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=700") || chdir("/dev"))
-		return -errno;
-	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
-		if (mkdir(own[i].dir, 0700) || mount(own[i].type, own[i].dir, own[i].type, MS_NOSUID | MS_NOEXEC, NULL))
-			return -errno;
-	if (mkdir("old", 0700))
-		return -errno;
-	if (syscall(SYS_pivot_root, ".", "old") == 0)
-		return chdir("/") || umount2("/old", MNT_DETACH) || rmdir("/old") ? -errno : 0;
-	/* the root is an initramfs, which cannot be moved and need not be freed */
-	mounts_detach();
-	return mount(".", "/", NULL, MS_MOVE, NULL) || chroot(".") || chdir("/") ? -errno : 0;
-}
-
-/*
- * Leave the caller's mounts. A server that is the last process in a mount
- * namespace in which its own device is mounted would unmount that as it exits,
- * when nobody is left to serve it. And a copy of the caller's mounts would keep
- * every filesystem in it busy. So neither: before any thread is made, as a
- * mount namespace is a thread's own. Returns 0, or -errno with all as it was.
- */
-static int mounts_leave(void)
-{
-	int home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-	int ret = 0;
-
-	if (home < 0 || unshare(CLONE_NEWNS)) {
-		ret = -errno;
-	} else {
-		ret = mounts_replace();
-		if (ret && setns(home, CLONE_NEWNS))
-			debug("back to the caller's mounts: %s", strerror(errno));
-	}
-	if (home >= 0)
-		close(home);
-	return ret;
+	oom_protect();
 }
 
 /*
  * What is not needed any more once the storage is open goes: mounts, and all
  * privileges but those to remove the device (SYS_ADMIN), to see who uses it, to
- * lock memory, and to write where only root may (SYS_RESOURCE, also for
- * IO_FLUSHER). No core file either: it would hold the users' data.
+ * lock memory, to write where only root may (SYS_RESOURCE, also for IO_FLUSHER),
+ * and to make nodes where nobody else does. No core file either: it would hold the users' data.
  */
 static void server_confine(void)
 {
-	const uint64_t keep = CAP_BIT(CAP_DAC_READ_SEARCH) | CAP_BIT(CAP_SYS_PTRACE) | CAP_BIT(CAP_IPC_LOCK) |
-			      CAP_BIT(CAP_SYS_ADMIN) | CAP_BIT(CAP_SYS_RESOURCE);
+	uint64_t keep = CAP_BIT(CAP_DAC_READ_SEARCH) | CAP_BIT(CAP_SYS_PTRACE) | CAP_BIT(CAP_IPC_LOCK) |
+			CAP_BIT(CAP_SYS_ADMIN) | CAP_BIT(CAP_SYS_RESOURCE);
 	struct caps caps;
 	int ret = mounts_leave();
 
 	if (ret)
 		debug("the caller's mounts are kept: %s", strerror(-ret));
+	oom_protect();		/* there may have been no /proc before */
+	if (caller_dev >= 0 || makes_nodes)
+		keep |= CAP_BIT(CAP_MKNOD);
 	ret = caps_get(&caps);
 	caps.effective &= keep;
 	caps.permitted &= keep;
@@ -2241,25 +2501,6 @@ static int server_set_params(struct server *s)
 	}
 	c->step = STEP_PARAMS;
 	return ctrl_send(c, UBLK_CMD_SET_PARAMS, cmd);
-}
-
-/*
- * Open a node. It may take udev or mdev a moment to make it, and udev may hold
- * /dev/ublkcN, which has one opener at a time, for another. Returns it or -errno.
- */
-static int node_open(const char *path, int flags)
-{
-	int64_t end = now_ms() + 2000;
-	int fd;
-
-	for (;;) {
-		fd = open(path, flags | O_CLOEXEC);
-		if (fd >= 0)
-			return fd;
-		if ((errno != EBUSY && errno != ENOENT) || now_ms() > end)
-			return -errno;
-		nap_ms(2);
-	}
 }
 
 static int server_open_char(struct server *s)
@@ -2614,8 +2855,9 @@ static int server_up(struct server *s)
 	int ret;
 
 	ret = ctrl_open_node(c, !s->o->no_modprobe && !s->recover);
-	if (!ret && !s->opened)	/* a guard has opened it for us */
-		ret = server_open(s);
+	if (ret && ret != -ENOENT)	/* it may be there when we have a /dev of our own */
+		return ret;
+	ret = s->opened ? 0 : server_open(s);	/* a guard has opened it for us */
 	if (ret)
 		return ret;
 	server_confine();	/* before there is a ring: the kernel's workers for it would stay behind */
@@ -2640,6 +2882,10 @@ static int server_up(struct server *s)
 		ret = server_start(s);
 	s->added |= !ret;	/* from now on it is ours to remove */
 	s->dev.came_up |= !ret;
+	if (!ret) {
+		c->step = STEP_MKNOD;
+		ret = nodes_make(s->id);
+	}
 	return ret;
 }
 
@@ -2697,6 +2943,8 @@ static int server_down(struct server *s)
 		ret = ctrl_wait_gone(c, s->id, s->cookie, marked ? 2000 : ctrl_left(c));
 	if (ret == -ETIME && marked)
 		ret = 0;	/* still open somewhere: it goes with the last close */
+	if (s->added && !ret && caller_dev >= 0)
+		nodes_forget(s->id);
 	if (s->opened)
 		s->be->close(&s->dev);
 	ctrl_close(c);
@@ -3295,8 +3543,9 @@ static void orphan_remove(uint64_t cookie)
 		for (int i = 0; i < nr; i++)
 			if (!ctrl_get_info(&c, ids[i]) &&
 			    !((c.info.ublksrv_flags ^ cookie) & ~COOKIE_IDENTITY) &&
-			    (c.info.state != UBLK_S_DEV_LIVE || kill(c.info.ublksrv_pid, 0)))
-				(void)dev_del(&c, ids[i]);
+			    (c.info.state != UBLK_S_DEV_LIVE || kill(c.info.ublksrv_pid, 0)) &&
+			    !dev_del(&c, ids[i]))
+				nodes_forget(ids[i]);
 	ctrl_close(&c);
 	free(ids);
 }
@@ -3313,6 +3562,7 @@ static void orphan_remove_apart(uint64_t cookie)
 
 	if (pid == 0) {
 		stdio_to_null();
+		mounts_complete();
 		orphan_remove(cookie);
 		_exit(0);
 	}
@@ -3817,10 +4067,14 @@ static int dev_resolve(struct ctrl *c, const char *name, uint32_t *id)
  */
 static int ctrl_open_to_look(struct ctrl *c)
 {
-	char path[256];
-	int ret = ctrl_open(c, false);
+	char path[4096];
+	const bool loadable = access(CTRL_NODE, F_OK) && driver_path(path, sizeof(path));
+	int ret;
 
-	return ret == -ENOENT && c->step == STEP_CONTROL && driver_path(path, sizeof(path)) ? -ENODEV : ret;
+	if (!c->stay)
+		mounts_complete();
+	ret = ctrl_open(c, false);
+	return ret == -ENOENT && c->step == STEP_CONTROL && loadable ? -ENODEV : ret;
 }
 
 static const char *resolve_why(int err)
@@ -4032,6 +4286,7 @@ static int cmd_recover(const struct args *a)
 		return usage_error(verb_find("recover"), "%s: one argument too many", a->operands[nr]);
 	if (!r.o.path && !parse_dev(name, &id))
 		r.o.path = name;
+	c.stay = true;
 	ret = ctrl_open_to_look(&c);
 	if (!ret)
 		ret = recover_find(&c, name, &r.o, &id);
@@ -4138,6 +4393,8 @@ static int stop_one(struct ctrl *c, uint32_t id, const struct options *o, char *
 		ret = dev_del(c, id);
 	if (ret == 0)
 		ret = ctrl_wait_gone(c, id, cookie, ctrl_left(c));
+	if (ret == 0)
+		nodes_forget(id);
 	return ret;
 }
 
@@ -4244,16 +4501,14 @@ static void check_kernel(struct report_card *r)
 	check_line(r, bad ? "limited" : "ok", "kernel", "%s%s%s", u.release, bad ? ": " : "", bad ? bad : "");
 }
 
-static bool check_driver(struct report_card *r)
+static bool check_driver(struct report_card *r, const char *path)
 {
-	char path[256];
-
 	if (access("/sys/module/ublk_drv", F_OK) == 0 || access(CTRL_NODE, F_OK) == 0) {
 		check_line(r, "ok", "driver", "%s", access("/sys/module/ublk_drv/initstate", F_OK) == 0 ?
 			   "loaded, module ublk_drv" : "built into the kernel");
 		return true;
 	}
-	if (driver_path(path, sizeof(path))) {
+	if (path) {
 		check_line(r, "ok", "driver", "not loaded; ublk loads it from %s", path);
 		r->status = geteuid() ? EXIT_PERMISSION : 0;
 	} else {
@@ -4301,10 +4556,14 @@ static int cmd_check(const struct args *a)
 	struct report_card r = { .json = a->o.json, .first = true };
 	static struct ctrl c = CTRL_NONE;	/* static: see struct ctrl */
 	struct uring ring = URING_NONE;
+	char path[4096];
+	bool loadable;
 	int ret;
 
 	if (r.json)
 		printf("{\"checks\": [");
+	loadable = driver_path(path, sizeof(path));
+	mounts_complete();
 	check_kernel(&r);
 	ret = uring_init(&ring, 4, IORING_SETUP_SQE128);
 	uring_exit(&ring);
@@ -4314,17 +4573,18 @@ static int cmd_check(const struct args *a)
 		check_line(&r, "missing", "io_uring", "%s: %s", strerror(-ret), uring_forbidden());
 	else
 		check_line(&r, "ok", "io_uring", "available");
-	if (check_driver(&r)) {
-		int fd = open(CTRL_NODE, O_RDWR | O_CLOEXEC);
+	if (check_driver(&r, loadable ? path : NULL)) {
+		int node = ctrl_open_node(&c, false);
 
-		if (fd < 0) {
-			bool denied = errno == EACCES || errno == EPERM;
+		if (node == -ENOENT && mounts_leave() == 0)
+			node = ctrl_open_node(&c, false);
+		if (node) {
+			bool denied = node == -EACCES || node == -EPERM;
 
 			check_line(&r, denied ? "denied" : "missing", "control node", CTRL_NODE ": %s%s",
-				   strerror(errno), denied ? "; " HINT_ROOT : "");
+				   strerror(-node), denied ? "; " HINT_ROOT : "");
 			r.status = denied ? EXIT_PERMISSION : EXIT_NO_DRIVER;
 		} else {
-			close(fd);
 			check_line(&r, geteuid() ? "limited" : "ok", "control node", CTRL_NODE "%s",
 				   geteuid() ? ": opens, but making a device takes CAP_SYS_ADMIN" : "");
 			check_limit(&r);

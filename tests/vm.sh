@@ -79,27 +79,59 @@ vm_programs() {
 	echo "$file"
 }
 
+# vm_root_cases KERNELDIR DIR CASEFILE...: DIR/initrd, of DIR/root, that runs the cases
+vm_root_cases() {
+	local kernel=$1 root=$2/root out=$2/initrd modules programs case file line
+	shift 2
+	programs=$(vm_programs) && modules=$(vm_modules "$kernel") || return
+	mkdir -p "$root/tests" "$root/bin"
+	install "$VM_TESTS/guest-init" "$root/init"
+	cp "$VM_TESTS/lib.sh" "$@" "$root/tests/"
+	install "${UBLK:-./ublk}" "$root/bin/ublk"
+	for file in ${VM_FILES:-}; do install -D "${file%%:*}" "$root${file#*:}"; done
+	{
+		for case in "$@"; do basename "$case"; done | { echo "GUEST_CASES='$(tr '\n' ' ')'"; }
+		for line in "CASE_TIMEOUT=${CASE_TIMEOUT:-600}" ${VM_ENV:-}; do echo "export $line"; done
+	} >"$root/tests/env"
+	vm_archive "$out.case" "$root" && cat "$programs" "$modules" "$out.case" >"$out"
+}
+
+# vm_root_bare KERNELDIR DIR: DIR/initrd, of DIR/root, with $VM_BARE (tests/bare.c) as init, ublk, the driver and nothing else
+vm_root_bare() {
+	local from release to
+	set -- "$1" "$2/root" "$2/initrd"
+	release=$(basename "$1/root/lib/modules"/*)
+	from=$(find "$1/root/lib/modules/$release/" -name 'ublk_drv.ko*')
+	mkdir -p "$2"/{dev,modules/plain/sub,modules/compressed,modules/usual/kernel/drivers/block,modules/needs}
+	install "${UBLK:-./ublk}" "$2/ublk"
+	install "$VM_BARE" "$2/init"
+	to=$2/modules/plain/sub/ublk_drv.ko
+	case $from in
+	*.xz) xz -dc "$from" >"$to" ;;
+	*.zst) zstd -qdc "$from" >"$to" ;;
+	*) cp "$from" "$to" ;;
+	esac || return
+	echo "sub/ublk_drv.ko:" >"$2/modules/plain/modules.dep"
+	cp "$to" "$2/modules/usual/kernel/drivers/block/"
+	cp "$from" "$2/modules/compressed/"
+	echo "$(basename "$from"):" >"$2/modules/compressed/modules.dep"
+	# it needs none, but is to be loaded after the one it is said to need
+	cp "$to" "$2/modules/needs/"
+	xz -dc "$(find "$1/root/lib/modules/$release/" -name 'brd.ko.xz')" >"$2/modules/needs/brd.ko" || return
+	echo "ublk_drv.ko: brd.ko" >"$2/modules/needs/modules.dep"
+	vm_archive "$3" "$2"
+}
+
 vm_out() { printf '%s\n' "$1"; } # a line of the guest; test.sh has its own
 
 # vm_boot KERNELDIR CASEFILE...: run the cases, in order, on that kernel; the
 # guest's lines go to stdout as they come. A guest that does not get to its
 # end is a failed check.
 vm_boot() {
-	local kernel=$1 name tmp modules programs case file try line state='' why rc
+	local kernel=$1 name tmp try line state='' why rc
 	shift
 	name=$(cat "$kernel/name")
-	programs=$(vm_programs) && modules=$(vm_modules "$kernel") && tmp=$(mktemp -d) || return
-	mkdir -p "$tmp/root/tests" "$tmp/root/bin"
-	install "$VM_TESTS/guest-init" "$tmp/root/init"
-	cp "$VM_TESTS/lib.sh" "$@" "$tmp/root/tests/"
-	install "${UBLK:-./ublk}" "$tmp/root/bin/ublk"
-	for file in ${VM_FILES:-}; do install -D "${file%%:*}" "$tmp/root${file#*:}"; done
-	{
-		for case in "$@"; do basename "$case"; done | { echo "GUEST_CASES='$(tr '\n' ' ')'"; }
-		for line in "CASE_TIMEOUT=${CASE_TIMEOUT:-600}" ${VM_ENV:-}; do echo "export $line"; done
-	} >"$tmp/root/tests/env"
-	vm_archive "$tmp/case.cpio" "$tmp/root" || return
-	cat "$programs" "$modules" "$tmp/case.cpio" >"$tmp/initrd"
+	tmp=$(mktemp -d) && mkdir "$tmp/root" && "vm_root_${VM_INIT:-cases}" "$kernel" "$tmp" "$@" || return
 	[ -z "${VM_DISK:-}" ] || truncate -s "$VM_DISK" "$tmp/disk" || return
 	for try in 1 2; do
 		state=boot why=
