@@ -98,7 +98,7 @@ helper_inject() {
 helpers() {
 	"${CC:-gcc}" -O2 -Wall -Wextra -static tests/replay.c -o "$WORK/replay" &&
 		bash tests/unit-null.sh "$WORK/ublk-null" >/dev/null &&
-		"${CC:-gcc}" -O2 -static -pthread -Wl,--wrap=uring_init,--wrap=uring_enter,--wrap=uring_register,--wrap=pread \
+		"${CC:-gcc}" -O2 -static -pthread -Wl,--wrap=uring_init,--wrap=uring_enter,--wrap=uring_register,--wrap=pread,--wrap=mount \
 			ublk.c uring.c backend_*.c tests/die.c -o "$WORK/ublk-die" &&
 		"${CC:-gcc}" -O2 -Wall -Wextra -static tests/bare.c -o "$WORK/bare" &&
 		helper_inject -static || return

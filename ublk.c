@@ -87,6 +87,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -502,23 +503,24 @@ static dev_t node_devno(const char *name)
 	return devno;
 }
 
-/* Make the node of this name in a directory, unless it is there. Returns 0 or -errno. */
-static int node_make(int dir, const char *name)
+/* Make a node, unless it is there; path is relative to dir, or absolute. Returns 0 or -errno. */
+static int node_make(int dir, const char *path)
 {
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
 	const mode_t type = strncmp(name, "ublkb", 5) ? S_IFCHR : S_IFBLK;
 	const dev_t devno = node_devno(name);
 	struct stat st;
 
 	if (!devno)
 		return -ENOENT;
-	if (mknodat(dir, name, type | 0600, devno) == 0)
+	if (mknodat(dir, path, type | 0600, devno) == 0)
 		return 0;
 	if (errno != EEXIST)
 		return -errno;
-	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && (st.st_mode & S_IFMT) == type && st.st_rdev == devno)
+	if (fstatat(dir, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && (st.st_mode & S_IFMT) == type && st.st_rdev == devno)
 		return 0;
 	/* of a device that is gone: its name is ours now */
-	return unlinkat(dir, name, 0) || mknodat(dir, name, type | 0600, devno) ? -errno : 0;
+	return unlinkat(dir, path, 0) || mknodat(dir, path, type | 0600, devno) ? -errno : 0;
 }
 
 /* Is this <base><id> or <base><id>p<number>? */
@@ -595,7 +597,7 @@ static int node_open(const char *path, int flags)
 		fd = open(path, flags | O_CLOEXEC);
 		if (fd >= 0)
 			return fd;
-		if (errno == ENOENT && makes_nodes && node_make(AT_FDCWD, path + strlen("/dev/")) == 0)
+		if (errno == ENOENT && makes_nodes && node_make(AT_FDCWD, path) == 0)
 			continue;
 		if ((errno != EBUSY && errno != ENOENT) || now_ms() > end)
 			return -errno;
@@ -898,7 +900,7 @@ static int ctrl_try_node(struct ctrl *c)
 {
 	c->step = STEP_CONTROL;
 	c->fd = open(CTRL_NODE, O_RDWR | O_CLOEXEC);
-	if (c->fd < 0 && errno == ENOENT && makes_nodes && node_make(AT_FDCWD, CTRL_NODE) == 0)
+	if (c->fd < 0 && errno == ENOENT && mounts_left && node_make(AT_FDCWD, CTRL_NODE) == 0)
 		c->fd = open(CTRL_NODE, O_RDWR | O_CLOEXEC);
 	return c->fd < 0 ? -errno : 0;
 }
@@ -2323,6 +2325,21 @@ static int caps_set(const struct caps *caps)
 	return syscall(SYS_capset, &hdr, word) ? -errno : 0;
 }
 
+/* A ring for each queue, and what else a server has open. */
+static void limit_raise(unsigned queues)
+{
+	const rlim_t need = queues + 64;
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= need)
+		return;
+	limit.rlim_cur = need;
+	if (limit.rlim_max < need)
+		limit.rlim_max = need;
+	if (setrlimit(RLIMIT_NOFILE, &limit))
+		debug("RLIMIT_NOFILE: %s", strerror(errno));
+}
+
 static void oom_protect(void)
 {
 	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -2362,7 +2379,7 @@ static void server_protect(void)
  * lock memory, to write where only root may (SYS_RESOURCE, also for IO_FLUSHER),
  * and to make nodes where nobody else does. No core file either: it would hold the users' data.
  */
-static void server_confine(void)
+static void server_confine(bool nodes)
 {
 	uint64_t keep = CAP_BIT(CAP_DAC_READ_SEARCH) | CAP_BIT(CAP_SYS_PTRACE) | CAP_BIT(CAP_IPC_LOCK) |
 			CAP_BIT(CAP_SYS_ADMIN) | CAP_BIT(CAP_SYS_RESOURCE);
@@ -2372,7 +2389,7 @@ static void server_confine(void)
 	if (ret)
 		debug("the caller's mounts are kept: %s", strerror(-ret));
 	oom_protect();		/* there may have been no /proc before */
-	if (caller_dev >= 0 || makes_nodes)
+	if (nodes || caller_dev >= 0 || makes_nodes)
 		keep |= CAP_BIT(CAP_MKNOD);
 	ret = caps_get(&caps);
 	caps.effective &= keep;
@@ -2860,7 +2877,7 @@ static int server_up(struct server *s)
 	ret = s->opened ? 0 : server_open(s);	/* a guard has opened it for us */
 	if (ret)
 		return ret;
-	server_confine();	/* before there is a ring: the kernel's workers for it would stay behind */
+	server_confine(c->fd < 0);	/* before there is a ring: the kernel's workers for it would stay behind */
 	ret = ctrl_open(c, false);
 	if (ret)
 		return ret;
@@ -3487,6 +3504,7 @@ static int serve(const struct args *a, int report_fd, int hold_fd)
 	sem_init(&s->ready, 0, 0);
 	if (report_fd < 0)	/* what the caller left open is not ours to keep open */
 		(void)syscall(SYS_close_range, 3, ~0U, 0);
+	limit_raise((unsigned)a->o.queues);
 	server_protect();
 	return a->o.resilient ? guard(s) : server_life(s);
 	/* *s is left to the end of the process: a thread may still hang on it */

@@ -2,15 +2,17 @@
 /*
  * For a build of ublk that meets with misfortune, as the environment says:
  * DIE_AT=N: the server in the background dies by SIGKILL at the Nth of its ring
- * operations. LEAN: it is told that no memory is left. Linked with -Wl,--wrap=
- * for each of the functions below.
+ * operations. LEAN: it is told that no memory is left. NO_DEVTMPFS: the kernel
+ * has none. Linked with -Wl,--wrap= for each of the functions below.
  */
 #include "../uring.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 int __real_uring_init(struct uring *ring, unsigned entries, unsigned flags);
@@ -63,4 +65,16 @@ ssize_t __wrap_pread(int fd, void *buf, size_t len, off_t off)
 	if (n > 9 && getenv("LEAN") && !memcmp(buf, "MemTotal:", 9))
 		n = snprintf(buf, len, "MemTotal: 1000000 kB\nMemAvailable: 0 kB\n");
 	return n;
+}
+
+int __real_mount(const char *from, const char *to, const char *type, unsigned long flags, const void *data);
+int __wrap_mount(const char *from, const char *to, const char *type, unsigned long flags, const void *data);
+
+int __wrap_mount(const char *from, const char *to, const char *type, unsigned long flags, const void *data)
+{
+	if (type && !strcmp(type, "devtmpfs") && getenv("NO_DEVTMPFS")) {
+		errno = ENODEV;
+		return -1;
+	}
+	return __real_mount(from, to, type, flags, data);
 }
