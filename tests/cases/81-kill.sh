@@ -56,13 +56,15 @@ for what in "mem 64M" "file img" "file img --direct"; do
 	echo "# $what: $(cat passes) of 24 MiB written and verified"
 done
 
+busy() { awk '{ exit $1 + $5 < 20 }' /sys/block/ublkb0/stat; }	# some I/Os have ended
 plain() {	# WHAT...: errors within a second, removable, nothing in D state
 	rm -f errors removals
 	i=0
 	while [ $i -lt "$KILLS" ]; do
 		ublk "$@" -d >/dev/null 2>&1 || return
 		fio --name=w --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --iodepth=$((1 + $(random 64))) --rw=randrw \
-			--bsrange=4k-256k --size=64M --time_based --runtime=60 --output=fio.out >fio.err 2>&1 & f=$!
+			--bsrange=4k-256k --size=64M --time_based --runtime=60 --allow_file_create=0 --output=fio.out >fio.err 2>&1 & f=$!
+		wait_for 20 busy || { echo "kill $i: fio does not begin"; return 1; }
 		sleep "0.$(random 10)$(random 10)"
 		kill -9 "$(server)"
 		a=$(now_us)
@@ -79,6 +81,7 @@ plain() {	# WHAT...: errors within a second, removable, nothing in D state
 }
 for what in "mem 64M" "file img"; do
 	check "$what, not resilient: $KILLS kills, errors and no hang" plain $what
+	[ -z "$(ublk list)" ] || ublk stop --all --force
 	figures errors "$what: from the kill to a client's error"
 	figures removals "$what: ublk stop of what is left"
 done
