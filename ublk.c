@@ -91,6 +91,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/utsname.h>
@@ -3477,6 +3478,25 @@ static int server_life(struct server *s)
 
 static int guard(struct server *s);
 
+static char *own_name;		/* argv[0], as the process list shows it */
+
+/*
+ * Whoever switches from an initramfs to the real root, or shuts down, kills
+ * what is left, but by a convention of systemd's not those whose name begins
+ * with @: the storage it lies on would go. Only for what an initramfs starts.
+ */
+static void serve_for_good(void)
+{
+	enum { RAMFS = 0x858458f6, TMPFS = 0x01021994 };
+	struct statfs root;
+	bool initramfs = access("/etc/initrd-release", F_OK) == 0;
+
+	if (!initramfs && statfs("/", &root) == 0)
+		initramfs = (uint32_t)root.f_type == RAMFS || (uint32_t)root.f_type == TMPFS;
+	if (initramfs && own_name && *own_name)
+		*own_name = '@';
+}
+
 /*
  * Make a device, or take it over, serve it, remove it. In the foreground both
  * descriptors are -1; otherwise they are the server's ends of struct background.
@@ -3504,6 +3524,7 @@ static int serve(const struct args *a, int report_fd, int hold_fd)
 	sem_init(&s->ready, 0, 0);
 	if (report_fd < 0)	/* what the caller left open is not ours to keep open */
 		(void)syscall(SYS_close_range, 3, ~0U, 0);
+	serve_for_good();
 	limit_raise((unsigned)a->o.queues);
 	server_protect();
 	return a->o.resilient ? guard(s) : server_life(s);
@@ -4772,6 +4793,7 @@ int main(int argc, char **argv)
 	const struct verb *v = NULL;
 	int status;
 
+	own_name = argc ? argv[0] : NULL;
 	stdio_hold();
 	signal(SIGCHLD, SIG_DFL);	/* if ignored, no child would have a status */
 	name = name ? name + 1 : argc ? argv[0] : "";

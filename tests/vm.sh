@@ -122,17 +122,57 @@ vm_root_bare() {
 	vm_archive "$3" "$2"
 }
 
+# vm_boot_image FILE: an ext4 root filesystem with busybox, tests/boot-root as its rc and ublk
+vm_boot_image() {
+	local dir applet
+	dir=$(mktemp -d)
+	mkdir -p "$dir"/{bin,sbin,dev,proc,sys,etc,run,tmp}
+	cp "$(command -v busybox)" "$dir/bin/busybox"
+	for applet in $(busybox --list | grep -vx busybox); do ln -s busybox "$dir/bin/$applet"; done
+	ln -s ../bin/busybox "$dir/sbin/init"
+	install "${UBLK:-./ublk}" "$dir/bin/ublk"
+	install "$VM_TESTS/boot-root" "$dir/etc/rc"
+	printf '%s\n' "::sysinit:/etc/rc" "::once:/bin/poweroff" "::shutdown:/etc/rc down" >"$dir/etc/inittab"
+	truncate -s 96M "$1" && PATH=$PATH:/sbin mkfs.ext4 -q -d "$dir" "$1" && rm -rf "$dir"
+}
+
+# vm_root_boot KERNELDIR DIR: DIR/initrd with tests/boot-init, and DIR/disk with a partition to boot from
+vm_root_boot() {
+	local programs modules
+	programs=$(vm_programs) && modules=$(vm_modules "$1") && mkdir -p "$2/root/bin" || return
+	install "$VM_TESTS/boot-init" "$2/root/init"
+	install "${UBLK:-./ublk}" "$2/root/bin/ublk"
+	vm_boot_image "$2/image" && gzip -1 <"$2/image" >"$2/root/root.img.gz" || return
+	truncate -s 100M "$2/disk"
+	echo 'start=2048, size=196608' | PATH=$PATH:/sbin sfdisk -q "$2/disk" || return
+	dd if="$2/image" of="$2/disk" bs=1M seek=1 conv=notrunc status=none
+	vm_archive "$2/case" "$2/root" && cat "$programs" "$modules" "$2/case" >"$2/initrd"
+}
+
+# vm_after_boot DIR: what the machine has left on the disk it had its root on
+vm_after_boot() {
+	local dev=$1/disk
+	dd if="$dev" of="$1/part" bs=1M skip=1 count=96 status=none
+	if PATH=$PATH:/sbin e2fsck -fn "$1/part" >"$1/fsck" 2>&1 && PATH=$PATH:/sbin dumpe2fs -h "$1/part" 2>/dev/null | grep -q 'state: *clean$'; then
+		vm_out "ok - boot: the filesystem was unmounted cleanly"
+	else
+		vm_out "FAIL - boot: the filesystem was unmounted cleanly: $(tail -n 3 "$1/fsck")"
+	fi
+}
+
 vm_out() { printf '%s\n' "$1"; } # a line of the guest; test.sh has its own
 
 # vm_boot KERNELDIR CASEFILE...: run the cases, in order, on that kernel; the
 # guest's lines go to stdout as they come. A guest that does not get to its
 # end is a failed check.
 vm_boot() {
-	local kernel=$1 name tmp try line state='' why rc
+	local kernel=$1 name tmp disk try line state='' why rc
 	shift
 	name=$(cat "$kernel/name")
 	tmp=$(mktemp -d) && mkdir "$tmp/root" && "vm_root_${VM_INIT:-cases}" "$kernel" "$tmp" "$@" || return
 	[ -z "${VM_DISK:-}" ] || truncate -s "$VM_DISK" "$tmp/disk" || return
+	disk=$tmp/disk
+	[ -e "$disk" ] || disk=
 	for try in 1 2; do
 		state=boot why=
 		# shellcheck disable=SC2086 # VM_QEMU is a list
@@ -141,7 +181,7 @@ vm_boot() {
 			-m "${VM_MEM:-2G}" -smp "${VM_CPUS:-2}" -kernel "$kernel/vmlinuz" -initrd "$tmp/initrd" \
 			-append "console=ttyS0 quiet panic=-1 mitigations=off ${VM_APPEND:-}" \
 			-nographic -no-reboot -nodefaults -serial stdio \
-			${VM_DISK:+-drive file=$tmp/disk,format=raw,if=virtio,cache=unsafe} ${VM_QEMU:-} 2>&1 </dev/null)
+			${disk:+-drive file=$disk,format=raw,if=virtio,cache=unsafe} ${VM_QEMU:-} 2>&1 </dev/null)
 		VM_PID=$!
 		while IFS= read -r line || [ "$line" ]; do
 			line=${line//$'\r'/}
@@ -169,5 +209,6 @@ vm_boot() {
 	if [ $state != off ] || [ "$why" ]; then
 		vm_out "FAIL - $name: guest finished: ${why:-it ended early with status $rc}"
 	fi
+	[[ ${VM_INIT:-} != boot || ${VM_APPEND:-} != *file* ]] || vm_after_boot "$tmp"
 	rm -rf "$tmp"
 }
