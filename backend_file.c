@@ -682,7 +682,7 @@ static void file_choose(struct dev *dev, const struct options *o, struct file *f
 	one.buf = block;
 	if (rw_nowait(dev, &one, (off_t)f->base) != -EOPNOTSUPP)
 		f->read_how = f->write_how = HOW_NOWAIT;
-	else if (fstatfs(dev->fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC))
+	else if (fstatfs(dev->fd, &fs) == 0 && ((uint32_t)fs.f_type == TMPFS_MAGIC || (uint32_t)fs.f_type == RAMFS_MAGIC))
 		f->read_how = f->write_how = HOW_INLINE;
 	f->cached = f->read_how != HOW_RING;
 	if (f->cached)

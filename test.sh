@@ -9,6 +9,7 @@
 #   bench    what a disk costs, beside loop and brd, in a virtual machine whose
 #            clock counts instructions; bench-smp: in one with two processors
 #   all      unit and vm
+# ARCH=aarch64 or riscv64 is for vm and soak: the machine is of that kind (tests/arch.sh).
 # The last line is "N passed, M failed, K skipped".
 set -euo pipefail
 trap 'cleanup' EXIT
@@ -51,7 +52,13 @@ here() {
 
 build() {
 	vm_need gcc libc6-dev make
-	[ "${UBLK:-}" ] || make -s ublk
+	[ -z "${UBLK:-}" ] || return 0
+	if [ "$VM_TRIPLET" ]; then
+		mkdir "$WORK/src" && cp ./*.[ch] Makefile "$WORK/src" && make -s -C "$WORK/src" CC="$CC" ublk
+		UBLK=$WORK/src/ublk
+	else
+		make -s ublk
+	fi
 }
 
 unit() {

@@ -3,9 +3,11 @@
 # the virtual one. Sourced by vm.sh. All it fetches is kept in a cache outside
 # the tree, which can be removed at any time.
 
-VM_ARCH=cloud-amd64 # the flavour in the names of the kernel packages
+# shellcheck source=tests/arch.sh
+. "$VM_TESTS/arch.sh"
 VM_SUITES="bookworm bookworm-backports trixie trixie-backports sid"
 VM_CACHE=${UBLK_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ublk-test}
+[ "$VM_ARCH" = cloud-amd64 ] || VM_CACHE=$VM_CACHE/$VM_ARCH # a cache for each kind of machine
 # A package, and the file or command that shows it is installed
 VM_PACKAGES="gcc:gcc libc6-dev:/usr/include/stdio.h make:make busybox-static:busybox cpio:cpio kmod:modprobe
 	xz-utils:xz fio:fio e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs fdisk:sfdisk mount:losetup
@@ -29,6 +31,7 @@ vm_apt() {
 	local dir=$1 tool=$2
 	shift 2
 	mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial"
+	[[ $dir == */apt-host ]] || set -- -o APT::Architecture="$VM_DEB" -o APT::Architectures="$VM_DEB" "$@"
 	"$tool" -o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=/dev/null \
 		-o Dir::State::Lists="$dir/lists" -o Dir::Cache="$dir/cache" -o APT::Sandbox::User=root \
 		-o Acquire::Languages=none -o Acquire::Retries=3 "$@"
@@ -45,25 +48,25 @@ vm_install() {
 		# QEMU 7.2 of bookworm panics 6.12 kernels at random; its backports have 10
 		$2 == c && c == "bookworm" { print "deb", $1, c "-backports", $3 }' | sort -u >"$dir/sources.list"
 	vm_apt "$dir" apt-get -qq update || return
-	[ "$codename" != bookworm ] || [ "$1" != qemu-system-x86 ] || set -- -t bookworm-backports "$@"
+	[ "$codename" != bookworm ] || [[ $1 != qemu-system-* ]] || set -- -t bookworm-backports "$@"
 	DEBIAN_FRONTEND=noninteractive vm_apt "$dir" apt-get -qq -y --no-install-recommends \
 		-o Dpkg::Use-Pty=0 install "$@" >"$dir/log" 2>&1 || { tail -n 5 "$dir/log" >&2; return 1; }
 	rm -rf "$dir"
 }
 
-vm_qemu_version() { { qemu-system-x86_64 --version 2>/dev/null || true; } | sed -n 's/.*version \([0-9]*\)\..*/\1/p'; }
+vm_qemu_version() { { "$VM_QEMU_BIN" --version 2>/dev/null || true; } | sed -n 's/.*version \([0-9]*\)\..*/\1/p'; }
 
 # vm_need [PACKAGE...]: these packages are installed (with none named: all the
 # VM needs), from apt if need be
 vm_need() {
 	local entry missing=() qemu='' least=8
-	for entry in $VM_PACKAGES; do
+	for entry in $VM_PACKAGES $(arch_packages); do
 		[ $# -eq 0 ] || [[ " $* " == *" ${entry%%:*} "* ]] || continue
 		vm_has "${entry#*:}" || missing+=("${entry%%:*}")
 	done
 	! grep -qs '=bookworm$' /etc/os-release || least=10
 	# the zero in front: no QEMU at all is version 0
-	if [ $# -eq 0 ] && [ "0$(vm_qemu_version)" -lt "$least" ]; then qemu="qemu-system-x86"; fi
+	if [ $# -eq 0 ] && [ "0$(vm_qemu_version)" -lt "$least" ]; then qemu=$VM_QEMU_PACKAGE; fi
 	[ "${#missing[@]}" -gt 0 ] || [ "$qemu" ] || return 0
 	if [ "$(id -u)" -ne 0 ] || ! vm_has apt-get; then
 		vm_die "missing, and only root with apt can install it: ${missing[*]} ${qemu:+$qemu (>= $least)}"

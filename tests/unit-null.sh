@@ -19,7 +19,7 @@ sed -i 's/^extern const struct backend backend_mem;/&\nextern const struct backe
 sed -i 's/^objs = .*/& backend_null.o/' "$dir/Makefile"
 row=$(grep '^{ "null", ' README.md)
 sed -i "s/^\t{ \"mem\", .*/&\n\t${row//&/\\&}/" "$dir/ublk.c"
-if out=$(make -C "$dir" 2>&1) && ! grep -i warning <<<"$out" && "$dir/ublk" help | grep -q 'null.*nothing at all'; then
+if out=$(make -C "$dir" 2>&1) && ! grep -i warning <<<"$out" && { [ "${VM_TRIPLET:-}" ] || "$dir/ublk" help | grep -q "null.*nothing at all"; }; then
 	echo "ok - $name builds without a warning"
 else
 	echo "FAIL - $name builds without a warning: $out"

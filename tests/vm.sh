@@ -53,11 +53,18 @@ vm_modules() {
 
 # vm_programs: print the archive of the guest's programs with their libraries
 vm_programs() {
-	local programs=() program key file tmp applet
-	for program in $VM_PROGS_ALL; do
-		programs+=("$(PATH=$PATH:/usr/sbin:/sbin command -v "$program")") || { vm_die "no program $program"; return; }
-	done
-	key=$({ declare -f vm_programs; stat -L -c "%n %s %Y" "${programs[@]}" "$(command -v busybox)"; } | cksum | cut -d' ' -f1)
+	local programs=() libs=() program key file tmp='' applet tree='' busybox
+	if [ "$VM_TRIPLET" ]; then
+		tree=$(arch_tree) || return
+		# shellcheck disable=SC2046,SC2086 # lists
+		programs=($(arch_find "$tree" $VM_PROGS_ALL busybox)) || return
+	else
+		for program in $VM_PROGS_ALL busybox; do
+			programs+=("$(PATH=$PATH:/usr/sbin:/sbin command -v "$program")") || { vm_die "no program $program"; return; }
+		done
+	fi
+	busybox=${programs[-1]}
+	key=$({ declare -f vm_programs; stat -L -c "%n %s %Y" "${programs[@]}"; } | cksum | cut -d' ' -f1)
 	file=$VM_CACHE/programs-$key.cpio
 	if [ ! -e "$file" ]; then
 		tmp=$(mktemp -d)
@@ -66,13 +73,18 @@ vm_programs() {
 		touch "$tmp/etc/fstab"
 		# the real programs come before the applets in the guest's PATH, and
 		# its shell is dash because busybox's would prefer the applets
-		cp "$(command -v busybox)" "$tmp/bin/busybox"
+		cp "$busybox" "$tmp/bin/busybox"
 		for applet in $(busybox --list | grep -vx busybox); do ln -s busybox "$tmp/bin/$applet"; done
-		for program in "${programs[@]}"; do cp -L "$program" "$tmp/usr/bin/"; done
+		for program in "${programs[@]}"; do [ "$program" = "$busybox" ] || cp -L "$program" "$tmp/usr/bin/"; done
 		ln -sf ../usr/bin/dash "$tmp/bin/sh"
 		for applet in modprobe insmod rmmod lsmod depmod modinfo; do ln -s ../usr/bin/kmod "$tmp/sbin/$applet"; done
-		ldd "${programs[@]}" | awk '$2 == "=>" { print $3 } $1 ~ /^\/.*[^:]$/ { print $1 }' | sort -u |
-			while read -r applet; do install -D "$applet" "$tmp$applet" || return; done || return
+		if [ "$tree" ]; then
+			mapfile -t libs < <(arch_libs "$tree" "${programs[@]}")
+			for program in "${libs[@]}"; do cp -L "$program" "$tmp/usr/lib/" || return; done
+		else
+			ldd "${programs[@]}" 2>/dev/null | awk '$2 == "=>" { print $3 } $1 ~ /^\/.*[^:]$/ { print $1 }' | sort -u |
+				while read -r applet; do install -D "$applet" "$tmp$applet" || return; done || return
+		fi
 		vm_archive "$file" "$tmp" || return
 		rm -rf "$tmp"
 	fi
@@ -122,12 +134,14 @@ vm_root_bare() {
 	vm_archive "$3" "$2"
 }
 
+vm_busybox() { if [ "$VM_TRIPLET" ]; then arch_find "$(arch_tree)" busybox; else command -v busybox; fi; }
+
 # vm_boot_image FILE: an ext4 root filesystem with busybox, tests/boot-root as its rc and ublk
 vm_boot_image() {
 	local dir applet
 	dir=$(mktemp -d)
 	mkdir -p "$dir"/{bin,sbin,dev,proc,sys,etc,run,tmp}
-	cp "$(command -v busybox)" "$dir/bin/busybox"
+	cp "$(vm_busybox)" "$dir/bin/busybox"
 	for applet in $(busybox --list | grep -vx busybox); do ln -s busybox "$dir/bin/$applet"; done
 	ln -s ../bin/busybox "$dir/sbin/init"
 	install "${UBLK:-./ublk}" "$dir/bin/ublk"
@@ -176,10 +190,10 @@ vm_boot() {
 	for try in 1 2; do
 		state=boot why=
 		# shellcheck disable=SC2086 # VM_QEMU is a list
-		exec 8< <(exec timeout --foreground -k 5 "${VM_TIMEOUT:-1800}" qemu-system-x86_64 \
-			-accel "${VM_ACCEL:-tcg,thread=multi}" -cpu "${VM_CPU:-max,erms=off,fsrm=off}" \
+		exec 8< <(exec timeout --foreground -k 5 "${VM_TIMEOUT:-1800}" "$VM_QEMU_BIN" \
+			-accel "${VM_ACCEL:-tcg,thread=multi}" $VM_MACHINE \
 			-m "${VM_MEM:-2G}" -smp "${VM_CPUS:-2}" -kernel "$kernel/vmlinuz" -initrd "$tmp/initrd" \
-			-append "console=ttyS0 quiet panic=-1 mitigations=off ${VM_APPEND:-}" \
+			-append "console=$VM_CONSOLE quiet panic=-1 mitigations=off ${VM_APPEND:-}" \
 			-nographic -no-reboot -nodefaults -serial stdio \
 			${disk:+-drive file=$disk,format=raw,if=virtio,cache=unsafe} ${VM_QEMU:-} 2>&1 </dev/null)
 		VM_PID=$!
