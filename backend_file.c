@@ -89,7 +89,7 @@ struct file {
 				   nothing comes of it; else -1. The server leaves the caller's mounts */
 	const char *created;	/* its name there */
 	int sync_err;		/* the first failed fsync, for good; any queue's thread */
-	bool told_eof;
+	unsigned told_eof;
 };
 
 /* ---- requests ---- */

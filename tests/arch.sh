@@ -19,7 +19,7 @@ aarch64)
 	VM_MACHINE="-machine virt -cpu ${VM_CPU:-max,pauth=off}"
 	;;
 riscv64)
-	VM_DEB=riscv64 VM_ARCH=${VM_ARCH:-riscv64} VM_TRIPLET=riscv64-linux-gnu
+	VM_DEB=riscv64 VM_ARCH=${VM_ARCH:-riscv64} VM_TRIPLET=riscv64-linux-gnu VM_SUITES=${VM_SUITES:-sid}
 	VM_QEMU_BIN=qemu-system-riscv64 VM_QEMU_PACKAGE=qemu-system-misc
 	VM_MACHINE="-machine virt -cpu ${VM_CPU:-rv64}"
 	;;
@@ -43,7 +43,7 @@ arch_tree() {
 		vm_note "fetching the programs of a $VM_DEB machine"
 		tmp=$(mktemp -d "$VM_CACHE/tmp.XXXXXX") && touch "$tmp/status" || return
 		# shellcheck disable=SC2086 # a list
-		vm_apt "$VM_CACHE/apt" apt-get -qq -y -t trixie --no-install-recommends --download-only \
+		vm_apt "$VM_CACHE/apt" apt-get -qq -y -t "$ARCH_SUITE" --no-install-recommends --download-only \
 			-o Dir::State::status="$tmp/status" -o Dir::Cache::archives="$tmp" install $ARCH_GUEST >"$tmp/log" 2>&1 ||
 			{ tail -n 3 "$tmp/log" >&2; return 1; }
 		for deb in "$tmp"/*.deb; do dpkg-deb -x "$deb" "$tmp/x" || return; done
@@ -51,6 +51,8 @@ arch_tree() {
 	fi
 	echo "$dir"
 }
+ARCH_SUITE=trixie
+[ "$ARCH" != riscv64 ] || ARCH_SUITE=sid
 ARCH_GUEST="dash coreutils fio e2fsprogs xfsprogs fdisk mount util-linux strace kmod diffutils dmsetup
 	btrfs-progs jq busybox-static"
 

@@ -5,7 +5,7 @@
 
 # shellcheck source=tests/arch.sh
 . "$VM_TESTS/arch.sh"
-VM_SUITES="bookworm bookworm-backports trixie trixie-backports sid"
+VM_SUITES=${VM_SUITES:-bookworm bookworm-backports trixie trixie-backports sid}
 VM_CACHE=${UBLK_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ublk-test}
 [ "$VM_ARCH" = cloud-amd64 ] || VM_CACHE=$VM_CACHE/$VM_ARCH # a cache for each kind of machine
 # A package, and the file or command that shows it is installed
