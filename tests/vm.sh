@@ -82,7 +82,7 @@ vm_programs() {
 			mapfile -t libs < <(arch_libs "$tree" "${programs[@]}")
 			for program in "${libs[@]}"; do cp -L "$program" "$tmp/usr/lib/" || return; done
 		else
-			ldd "${programs[@]}" 2>/dev/null | awk '$2 == "=>" { print $3 } $1 ~ /^\/.*[^:]$/ { print $1 }' | sort -u |
+			ldd "${programs[@]:0:${#programs[@]}-1}" | awk '$2 == "=>" { print $3 } $1 ~ /^\/.*[^:]$/ { print $1 }' | sort -u |
 				while read -r applet; do install -D "$applet" "$tmp$applet" || return; done || return
 		fi
 		vm_archive "$file" "$tmp" || return

@@ -109,4 +109,16 @@ die_elsewhere() {
 check "the server killed at other system calls on the way up" die_elsewhere
 echo "# system calls at which it was killed: $(cat steps)"
 
+# What an initramfs starts is named for those who spare it; what another root starts is not
+first_letter() { head -c 1 "/proc/$(ublk list --json | jq '.devices[0].pid')/cmdline"; }
+in_initramfs() { ublk mem 16M -d && expect_letter @; }
+expect_letter() { l=$(first_letter); ublk stop 0; [ "$l" = "$1" ] || { echo "the name begins with $l"; return 1; }; }
+on_disk() {
+	modprobe -a ext4 loop && truncate -s 32M root.img && mkfs.ext4 -q root.img && mkdir root && mount -o loop root.img root &&
+		mkdir root/dev root/proc root/sys && cp /bin/ublk root/ && mount --bind /dev root/dev && mount --bind /proc root/proc || return
+	chroot root /ublk mem 16M -d && expect_letter / && umount root/dev root/proc root
+}
+check "a server that an initramfs starts is called @blk" in_initramfs
+check "one that a root filesystem on a disk starts is not, nor keeps it busy" on_disk
+
 nothing_left
