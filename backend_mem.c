@@ -19,7 +19,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
+#include <string.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -91,11 +91,18 @@ static bool mem_afford(struct mem *m, int64_t bytes, bool swap)
 	return true;
 }
 
+static void mem_progress(const char *text)
+{
+	if (write(STDERR_FILENO, text, strlen(text)) < 0)
+		return;		/* nobody to tell */
+}
+
 /* Touch every page, with progress for a person who waits. */
 static int mem_prealloc(const struct mem *m, bool quiet)
 {
 	const uint64_t step = 64 << 20;
 	const bool show = !quiet && isatty(STDERR_FILENO);
+	char text[48];
 
 	for (uint64_t off = 0; off < m->len; off += step) {
 		uint64_t n = m->len - off < step ? m->len - off : step;
@@ -104,12 +111,13 @@ static int mem_prealloc(const struct mem *m, bool quiet)
 			int err = -errno;
 
 			if (show && off)
-				fputc('\n', stderr);
+				mem_progress("\n");
 			return err;
 		}
+		text_print(text, sizeof(text), "\r%3d %% of memory taken%s", (int)((off + n) * 100 / m->len),
+			   off + n == m->len ? "\n" : "");
 		if (show)
-			fprintf(stderr, "\r%3d %% of memory taken%s", (int)((off + n) * 100 / m->len),
-				off + n == m->len ? "\n" : "");
+			mem_progress(text);
 	}
 	return 0;
 }
@@ -166,7 +174,7 @@ static void mem_warn(const struct dev *dev)
 
 static int mem_open(struct dev *dev, const struct options *o, const char **why)
 {
-	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	const uint64_t page = (uint64_t)getpagesize();
 	struct mem *m;
 	void *p;
 	int ret;
