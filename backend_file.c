@@ -20,7 +20,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -618,6 +617,12 @@ static bool file_direct(struct dev *dev, const struct options *o, const struct s
 	return true;
 }
 
+/* Of f->windows: one for each that the device has a byte in. */
+static size_t windows_size(const struct dev *dev, const struct file *f)
+{
+	return (size_t)((f->base + dev->size - 1) / WINDOW - f->base / WINDOW + 1) * sizeof(*f->windows);
+}
+
 /*
  * Map the device's bytes, for the kernel to copy READs from: this program never
  * looks at them itself, so a page that cannot be had is an error of the copy
@@ -630,9 +635,10 @@ static void file_map(struct dev *dev, struct file *f)
 
 	if (dev->size > MAP_MAX_SIZE)
 		return;
-	f->windows = calloc((size_t)((f->base + dev->size - 1) / WINDOW - f->base / WINDOW + 1), sizeof(*f->windows));
-	if (!f->windows)
+	p = mmap(NULL, windows_size(dev, f), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
 		return;
+	f->windows = (uint32_t *)p;
 	p = mmap(NULL, dev->size + skip, PROT_READ, MAP_SHARED, dev->fd, (off_t)(f->base - skip));
 	if (p == MAP_FAILED)
 		return;
@@ -675,7 +681,8 @@ static void file_close(struct dev *dev)
 
 	if (f->map)
 		munmap(f->map - skip, dev->size + skip);
-	free(f->windows);
+	if (f->windows)
+		munmap(f->windows, windows_size(dev, f));
 	if (f->created_in >= 0 && !dev->came_up)
 		unlinkat(f->created_in, f->created, 0);
 	if (f->created_in >= 0)

@@ -20,7 +20,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -134,7 +133,7 @@ static void mem_close(struct dev *dev)
 		close(m->fd);
 	if (m->present)
 		munmap(m->present, m->len / m->page);
-	free(m);
+	munmap(m, sizeof(*m));
 	dev->priv = NULL;
 }
 
@@ -190,10 +189,10 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 	dev->data_path = DATA_DIRECT;
 	dev->bounce = o->resilient;
 
-	m = calloc(1, sizeof(*m));
-	if (!m)
+	p = mmap(NULL, sizeof(*m), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
 		return -ENOMEM;
-	dev->priv = m;
+	dev->priv = m = p;
 	m->fd = -1;
 	m->page = page;
 	m->len = (o->size + page - 1) / page * page;

@@ -69,7 +69,6 @@
 #include "backend.h"
 
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -312,6 +311,61 @@ static char *lines_next(struct lines *l)
 	line = l->buf + l->at;
 	l->at = (size_t)(end + 1 - l->buf);
 	return line;
+}
+
+/* As struct lines, a directory name by name. */
+struct dir {
+	int fd;			/* or -1 */
+	size_t at, len;		/* of what is in buf: to be handed out next, all */
+	char buf[2048] __attribute__((aligned(8)));
+};
+
+/* One that is not there is an empty one, for which false is returned. */
+static bool dir_open(struct dir *d, int from, const char *path)
+{
+	d->fd = openat(from, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	d->at = d->len = 0;
+	return d->fd >= 0;
+}
+
+static void dir_close(struct dir *d)
+{
+	if (d->fd >= 0)
+		close(d->fd);
+}
+
+/* The next name, until the one after it is asked for, "." and ".." among them. NULL: no more. */
+static const char *dir_next(struct dir *d)
+{
+	struct entry {		/* Kernel: struct linux_dirent64 */
+		uint64_t ino, off;
+		uint16_t len;
+		uint8_t type;
+		char name[];
+	} *e;
+
+	if (d->at == d->len) {
+		long n = syscall(SYS_getdents64, d->fd, d->buf, sizeof(d->buf));
+
+		if (n <= 0)
+			return NULL;
+		d->len = (size_t)n;
+		d->at = 0;
+	}
+	e = (struct entry *)(d->buf + d->at);
+	d->at += e->len;
+	return e->name;
+}
+
+/*
+ * Memory in whole pages, all zero, for munmap(); NULL: there is none. What is
+ * large or lives long here is nothing else, and malloc() would be 7 KB of code.
+ */
+static void *pages_get(size_t len)
+{
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
 }
 
 /* ---- messages and failures ---- */
@@ -781,52 +835,46 @@ static bool is_part(const char *name, const char *base, uint32_t id)
 static int nodes_make(uint32_t id)
 {
 	char base[NODE_LEN], path[64];
-	struct dirent *e;
+	const char *name;
 	int ret, one;
-	DIR *d;
+	struct dir d;
 
 	if (caller_dev < 0)
 		return 0;
 	text_print(base, sizeof(base), "ublkb%u", id);
 	text_print(path, sizeof(path), "/sys/block/%s", base);
 	ret = node_make(caller_dev, base);
-	d = opendir(path);
-	while (d && (e = readdir(d))) {
-		if (!is_part(e->d_name, "ublkb", id))
+	dir_open(&d, AT_FDCWD, path);
+	while ((name = dir_next(&d))) {
+		if (!is_part(name, "ublkb", id))
 			continue;
-		one = node_make(caller_dev, e->d_name);
+		one = node_make(caller_dev, name);
 		ret = ret ? ret : one;
 	}
-	if (d)
-		closedir(d);
+	dir_close(&d);
 	return ret;
 }
 
 /* The device is gone, and nobody else removes its nodes. */
 static void nodes_forget(uint32_t id)
 {
-	int dir = caller_dev >= 0 ? dup(caller_dev) : open("/dev", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = dir < 0 ? NULL : fdopendir(dir);
-	struct dirent *e;
+	const char *name;
+	struct dir d;
 
-	if (!d && dir >= 0)
-		close(dir);
-	if (d)
-		rewinddir(d);
-	while (d && (e = readdir(d))) {
+	dir_open(&d, caller_dev, caller_dev >= 0 ? "." : "/dev");
+	while ((name = dir_next(&d))) {
 		int fd;
 
-		if (!is_part(e->d_name, "ublkb", id) && !is_part(e->d_name, "ublkc", id))
+		if (!is_part(name, "ublkb", id) && !is_part(name, "ublkc", id))
 			continue;
 		/* unless there is another one of this number by now */
-		fd = openat(dir, e->d_name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+		fd = openat(d.fd, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 		if (fd < 0 && (errno == ENXIO || errno == ENODEV))
-			(void)unlinkat(dir, e->d_name, 0);
+			(void)unlinkat(d.fd, name, 0);
 		if (fd >= 0)
 			close(fd);
 	}
-	if (d)
-		closedir(d);
+	dir_close(&d);
 }
 
 /*
@@ -1980,16 +2028,22 @@ static int queue_map_bufs(struct queue *q)
 	return 0;
 }
 
+/* Of ios, and behind them held and waits. */
+static size_t ios_size(const struct queue *q)
+{
+	return q->depth * (sizeof(*q->ios) + sizeof(*q->held) + sizeof(*q->waits));
+}
+
 static int queue_map(struct queue *q)
 {
 	const off_t stride = (off_t)iods_size(UBLK_MAX_QUEUE_DEPTH);
 	void *p;
 
-	q->ios = calloc(q->depth, sizeof(*q->ios));
-	q->held = calloc(q->depth, sizeof(*q->held));
-	q->waits = calloc(q->depth, sizeof(*q->waits));
-	if (!q->ios || !q->held || !q->waits)
+	q->ios = pages_get(ios_size(q));
+	if (!q->ios)
 		return -ENOMEM;
+	q->held = (struct io **)(q->ios + q->depth);
+	q->waits = q->held + q->depth;
 	p = mmap(NULL, iods_size(q->depth), PROT_READ, MAP_SHARED | MAP_POPULATE,
 		 q->s->char_fd, q->q_id * stride);
 	if (p == MAP_FAILED)
@@ -2122,9 +2176,8 @@ static void queue_end(struct queue *q)
 		munmap((void *)q->iods, q->iods_len);
 	if (q->bufs)
 		munmap(q->bufs, bufs_size(q));
-	free(q->ios);
-	free(q->held);
-	free(q->waits);
+	if (q->ios)
+		munmap(q->ios, ios_size(q));
 	q->held = NULL;
 	q->waits = NULL;
 	q->iods = NULL;
@@ -2165,21 +2218,20 @@ static bool is_node(const char *path, const char *base, uint32_t id)
 static bool is_devno(const char *devno, size_t len, uint32_t id)
 {
 	char base[64], path[384], line[32];
-	struct dirent *e;
+	const char *name;
 	bool found = false;
-	DIR *d;
+	struct dir d;
 
 	text_print(base, sizeof(base), "/sys/block/ublkb%u", id);
-	d = opendir(base);
-	while (d && !found && (e = readdir(d))) {
-		if (strcmp(e->d_name, ".") && strncmp(e->d_name, "ublkb", 5))
+	dir_open(&d, AT_FDCWD, base);
+	while (!found && (name = dir_next(&d))) {
+		if (strcmp(name, ".") && strncmp(name, "ublkb", 5))
 			continue;
-		text_print(path, sizeof(path), "%s/%s/dev", base, e->d_name);
+		text_print(path, sizeof(path), "%s/%s/dev", base, name);
 		found = text_read(path, line, sizeof(line)) > 0 && strcspn(line, "\n") == len &&
 			!strncmp(line, devno, len);
 	}
-	if (d)
-		closedir(d);
+	dir_close(&d);
 	return found;
 }
 
@@ -2218,17 +2270,18 @@ static bool usage_mount(uint32_t id, char *text, size_t len)
 	ino_t seen[64];
 	unsigned nr = 0;
 	char path[300];
-	struct dirent *e;
+	const char *name;
 	bool found = usage_mountinfo("/proc/self/mountinfo", id, text, len);
-	DIR *d = found ? NULL : opendir("/proc");
+	struct dir d;
 
-	while (d && !found && (e = readdir(d))) {
+	dir_open(&d, AT_FDCWD, "/proc");
+	while (!found && (name = dir_next(&d))) {
 		struct stat st;
 		unsigned i = 0;
 
-		if (!isdigit((unsigned char)e->d_name[0]))
+		if (!isdigit((unsigned char)name[0]))
 			continue;
-		text_print(path, sizeof(path), "/proc/%s/ns/mnt", e->d_name);
+		text_print(path, sizeof(path), "/proc/%s/ns/mnt", name);
 		if (stat(path, &st))
 			continue;
 		while (i < nr && seen[i] != st.st_ino)
@@ -2237,11 +2290,10 @@ static bool usage_mount(uint32_t id, char *text, size_t len)
 			continue;
 		if (nr < ARRAY_SIZE(seen))
 			seen[nr++] = st.st_ino;
-		text_print(path, sizeof(path), "/proc/%s/mountinfo", e->d_name);
+		text_print(path, sizeof(path), "/proc/%s/mountinfo", name);
 		found = usage_mountinfo(path, id, text, len);
 	}
-	if (d)
-		closedir(d);
+	dir_close(&d);
 	return found;
 }
 
@@ -2261,41 +2313,39 @@ static bool usage_swap(uint32_t id, char *text, size_t len)
 }
 
 /* The first name in a directory that does not begin with a dot. */
-static bool dir_first(const char *path, char *name, size_t len)
+static bool dir_first(const char *path, char *text, size_t len)
 {
-	DIR *d = opendir(path);
-	struct dirent *e;
+	const char *name;
+	struct dir d;
 
-	if (!d)
-		return false;
-	while ((e = readdir(d)) && e->d_name[0] == '.')
+	dir_open(&d, AT_FDCWD, path);
+	while ((name = dir_next(&d)) && name[0] == '.')
 		;
-	if (e)
-		text_print(name, len, "%.*s", (int)len - 1, e->d_name);
-	closedir(d);
-	return e;
+	if (name)
+		text_print(text, len, "%s", name);
+	dir_close(&d);
+	return name;
 }
 
 /* A device-mapper or md device on top, of the whole or of a partition. */
 static bool usage_holder(uint32_t id, char *text, size_t len)
 {
 	char base[64], path[384], holder[64];
-	struct dirent *e;
+	const char *name;
 	bool found;
-	DIR *d;
+	struct dir d;
 
 	text_print(base, sizeof(base), "/sys/block/ublkb%u", id);
 	text_print(path, sizeof(path), "%s/holders", base);
 	found = dir_first(path, holder, sizeof(holder));
-	d = found ? NULL : opendir(base);
-	while (d && !found && (e = readdir(d))) {
-		if (strncmp(e->d_name, "ublkb", 5))
+	dir_open(&d, AT_FDCWD, base);
+	while (!found && (name = dir_next(&d))) {
+		if (strncmp(name, "ublkb", 5))
 			continue;
-		text_print(path, sizeof(path), "%s/%s/holders", base, e->d_name);
+		text_print(path, sizeof(path), "%s/%s/holders", base, name);
 		found = dir_first(path, holder, sizeof(holder));
 	}
-	if (d)
-		closedir(d);
+	dir_close(&d);
 	if (found)
 		text_print(text, len, "held by %s", holder);
 	return found;
@@ -2305,23 +2355,22 @@ static bool pid_has_open(const char *pid, const char *base, uint32_t id)
 {
 	char path[320], target[NODE_LEN + 16];
 	bool found = false;
-	struct dirent *e;
-	DIR *d;
+	const char *name;
+	struct dir d;
 
 	text_print(path, sizeof(path), "/proc/%s/fd", pid);
-	d = opendir(path);
-	while (d && !found && (e = readdir(d))) {
+	dir_open(&d, AT_FDCWD, path);
+	while (!found && (name = dir_next(&d))) {
 		ssize_t n;
 
-		text_print(path, sizeof(path), "/proc/%s/fd/%s", pid, e->d_name);
+		text_print(path, sizeof(path), "/proc/%s/fd/%s", pid, name);
 		n = readlink(path, target, sizeof(target) - 1);
 		if (n <= 0)
 			continue;
 		target[n] = 0;
 		found = is_node(target, base, id);
 	}
-	if (d)
-		closedir(d);
+	dir_close(&d);
 	return found;
 }
 
@@ -2338,20 +2387,20 @@ static void pid_name(const char *pid, char *name, size_t len)
 
 static bool usage_process(const char *base, uint32_t id, char *text, size_t len)
 {
-	struct dirent *e;
 	bool found = false;
+	const char *pid;
 	char name[32];
-	DIR *d = opendir("/proc");
+	struct dir d;
 
-	while (d && !found && (e = readdir(d))) {
-		if (!isdigit((unsigned char)e->d_name[0]) || !pid_has_open(e->d_name, base, id))
+	dir_open(&d, AT_FDCWD, "/proc");
+	while (!found && (pid = dir_next(&d))) {
+		if (!isdigit((unsigned char)pid[0]) || !pid_has_open(pid, base, id))
 			continue;
-		pid_name(e->d_name, name, sizeof(name));
-		text_print(text, len, "opened by process %.20s (%s)", e->d_name, name);
+		pid_name(pid, name, sizeof(name));
+		text_print(text, len, "opened by process %.20s (%s)", pid, name);
 		found = true;
 	}
-	if (d)
-		closedir(d);
+	dir_close(&d);
 	return found;
 }
 
@@ -2420,23 +2469,22 @@ static int node_flush(const char *name)
 static int node_flush_all(uint32_t id)
 {
 	char base[64], text[160];
-	struct dirent *e;
+	const char *name;
 	int ret, one;
-	DIR *d;
+	struct dir d;
 
 	if (usage_holder(id, text, sizeof(text)))
 		sync();
 	text_print(base, sizeof(base), "/sys/block/ublkb%u", id);
-	d = opendir(base);
+	dir_open(&d, AT_FDCWD, base);
 	ret = 0;
-	while (d && (e = readdir(d))) {
-		if (strncmp(e->d_name, "ublkb", 5))
+	while ((name = dir_next(&d))) {
+		if (strncmp(name, "ublkb", 5))
 			continue;
-		one = node_flush(e->d_name);
+		one = node_flush(name);
 		ret = ret ? ret : one;
 	}
-	if (d)
-		closedir(d);
+	dir_close(&d);
 	one = node_flush(strrchr(base, '/') + 1);
 	return ret ? ret : one;
 }
@@ -2788,7 +2836,7 @@ static int server_make_queues(struct server *s)
 	const bool legacy = s->ctrl.enc == ENC_LEGACY;
 	const size_t size = sizeof(struct ublksrv_io_cmd);
 
-	s->queues = calloc(s->nr_queues, sizeof(*s->queues));
+	s->queues = pages_get(s->nr_queues * sizeof(*s->queues));
 	if (!s->queues)
 		return -ENOMEM;
 	for (unsigned i = 0; i < s->nr_queues; i++) {
@@ -3196,7 +3244,8 @@ static int server_down(struct server *s)
 	if (s->opened)
 		s->be->close(&s->dev);
 	ctrl_close(c);
-	free(s->queues);
+	if (s->queues)
+		munmap(s->queues, s->nr_queues * sizeof(*s->queues));
 	return ret;
 }
 
@@ -3718,10 +3767,9 @@ static void serve_for_good(void)
  */
 static int serve(const struct args *a, int report_fd, int hold_fd)
 {
-	struct server *s = calloc(1, sizeof(*s));
+	static struct server server;	/* until the end of the process: a thread may still hang on it */
+	struct server *s = &server;
 
-	if (!s)
-		return fail(a->be->name, STEP_BACKEND, ENOMEM, NULL);
 	*s = (struct server){
 		.be = a->be,
 		.o = &a->o,
@@ -3743,32 +3791,36 @@ static int serve(const struct args *a, int report_fd, int hold_fd)
 	limit_raise((unsigned)a->o.queues);
 	server_protect();
 	return a->o.resilient ? guard(s) : server_life(s);
-	/* *s is left to the end of the process: a thread may still hang on it */
 }
 
-/* The numbers of all devices, sorted; the caller frees *ids. Returns how many. */
+/* The numbers of all devices, sorted; *ids goes to dev_ids_end(). Returns how many. */
 static int dev_ids(uint32_t **ids)
 {
-	DIR *d = opendir("/sys/class/ublk-char");
-	struct dirent *e;
+	const char *name;
+	struct dir d;
 	int nr = 0, i;
 
-	if (!d)
-		d = opendir("/dev");	/* no sysfs */
 	/* as many as there can be: memory is taken as it is filled */
-	*ids = d ? calloc(UBLK_MAX_UBLKS, sizeof(**ids)) : NULL;
-	while (*ids && nr < UBLK_MAX_UBLKS && (e = readdir(d))) {
+	*ids = pages_get(UBLK_MAX_UBLKS * sizeof(**ids));
+	if (!dir_open(&d, AT_FDCWD, "/sys/class/ublk-char"))
+		dir_open(&d, AT_FDCWD, "/dev");		/* no sysfs */
+	while (*ids && nr < UBLK_MAX_UBLKS && (name = dir_next(&d))) {
 		uint32_t id;
 
-		if (strncmp(e->d_name, "ublkc", 5) || !parse_dev(e->d_name, &id))
+		if (strncmp(name, "ublkc", 5) || !parse_dev(name, &id))
 			continue;
 		for (i = nr++; i > 0 && (*ids)[i - 1] > id; i--)
 			(*ids)[i] = (*ids)[i - 1];
 		(*ids)[i] = id;
 	}
-	if (d)
-		closedir(d);
+	dir_close(&d);
 	return nr;
+}
+
+static void dev_ids_end(uint32_t *ids)
+{
+	if (ids)
+		munmap(ids, UBLK_MAX_UBLKS * sizeof(*ids));
 }
 
 /*
@@ -3792,7 +3844,7 @@ static void orphan_remove(uint64_t cookie)
 			    !dev_del(&c, ids[i]))
 				nodes_forget(ids[i]);
 	ctrl_close(&c);
-	free(ids);
+	dev_ids_end(ids);
 }
 
 /*
@@ -4120,7 +4172,7 @@ static char **command_env(char *dev, char *id)
 
 	while (environ[nr])
 		nr++;
-	env = calloc(nr + 3, sizeof(*env));
+	env = pages_get((nr + 3) * sizeof(*env));
 	if (!env)
 		return NULL;
 	nr = 0;
@@ -4274,26 +4326,25 @@ static bool info_backing(const struct ublksrv_ctrl_dev_info *info, char *path, s
 {
 	char fd_path[64];
 	bool found = false;
-	struct dirent *e;
-	DIR *d;
+	const char *name;
+	struct dir d;
 
 	if (strcmp(cookie_type(info->ublksrv_flags), backend_file.name) || info->ublksrv_pid <= 0)
 		return false;
 	text_print(fd_path, sizeof(fd_path), "/proc/%d/fd", info->ublksrv_pid);
-	d = opendir(fd_path);
-	while (d && !found && (e = readdir(d))) {
+	dir_open(&d, AT_FDCWD, fd_path);
+	while (!found && (name = dir_next(&d))) {
 		ssize_t got;
 		uint64_t n;
 
-		if (!parse_number(e->d_name, &n) || n < 3 || fstatat(dirfd(d), e->d_name, st, 0) ||
+		if (!parse_number(name, &n) || n < 3 || fstatat(d.fd, name, st, 0) ||
 		    !(S_ISREG(st->st_mode) || S_ISBLK(st->st_mode)))
 			continue;
-		got = readlinkat(dirfd(d), e->d_name, path, len - 1);
+		got = readlinkat(d.fd, name, path, len - 1);
 		found = got > 0;
 		path[found ? got : 0] = 0;
 	}
-	if (d)
-		closedir(d);
+	dir_close(&d);
 	return found;
 }
 
@@ -4323,7 +4374,7 @@ static int dev_resolve(struct ctrl *c, const char *name, uint32_t *id)
 		ret = ret ? 0 : -ENOTUNIQ;
 		*id = ids[i];
 	}
-	free(ids);
+	dev_ids_end(ids);
 	return ret;
 }
 
@@ -4466,7 +4517,7 @@ static int cmd_list(const struct args *a)
 	if (a->o.json)
 		print("%s]}\n", printed ? "\n" : "");
 out:
-	free(ids);
+	dev_ids_end(ids);
 	ctrl_close(&c);
 	return status;
 }
@@ -4491,7 +4542,7 @@ static int recover_find(struct ctrl *c, const char *name, const struct options *
 		ret = ret ? 0 : -ENOTUNIQ;
 		*id = ids[i];
 	}
-	free(ids);
+	dev_ids_end(ids);
 	return ret ? ret : ctrl_get_info(c, *id);
 }
 
@@ -4707,7 +4758,7 @@ static int cmd_stop(const struct args *a)
 		if (ret && !(a->o.all && ret == EXIT_NO_DEVICE))
 			status = ret;
 	}
-	free(ids);
+	dev_ids_end(ids);
 	ctrl_close(&c);
 	return status;
 }
