@@ -3,14 +3,17 @@
 ifeq ($(origin CC),default)
 CC = gcc
 endif
-CFLAGS ?= -O2 -g
+# musl is for who wants it small
+CFLAGS ?= $(if $(findstring musl,$(CC)),-Os,-O2) -g
 PREFIX ?= /usr/local
 DESTDIR ?=
 V ?= 0
 Q = $(if $(filter 1,$(V)),,@)
 
-override CFLAGS += -std=gnu11 -Wall -Wextra -fno-strict-aliasing -fstack-protector-strong -ffunction-sections -fdata-sections -MMD -MP
-override LDFLAGS += -static -pthread -Wl,--gc-sections
+override CFLAGS += -std=gnu11 -Wall -Wextra -fno-strict-aliasing -fstack-protector-strong -MMD -MP
+# small: a static program has a fixed address, nobody unwinds it, and pages that are half empty cost as much as full ones
+override CFLAGS += -ffunction-sections -fdata-sections -fno-pie -fno-unwind-tables -fno-asynchronous-unwind-tables
+override LDFLAGS += -static -pthread -Wl,--gc-sections -Wl,-z,noseparate-code
 objs = ublk.o uring.o backend_mem.o backend_file.o
 
 all: ublk

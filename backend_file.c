@@ -20,8 +20,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -388,35 +386,21 @@ static int file_queue(struct queue *q, struct io *io)
 
 static char why_text[160];	/* what *why points to when it has a name in it */
 
-/* Who holds the flock on this file? From /proc/locks, if it tells. */
-static void lock_holder(const struct stat *st)
-{
-	char *line = NULL, want[64];
-	size_t size = 0;
-	int pid = 0;
-	FILE *f = fopen("/proc/locks", "re");
-
-	snprintf(why_text, sizeof(why_text), "in use: another process has it locked");
-	snprintf(want, sizeof(want), "%02x:%02x:%llu ", major(st->st_dev), minor(st->st_dev),
-		 (unsigned long long)st->st_ino);
-	while (f && getline(&line, &size, f) > 0)
-		/* 1: FLOCK  ADVISORY  WRITE 708 00:13:1234 0 EOF */
-		if (strstr(line, want) && sscanf(line, "%*s FLOCK %*s %*s %d", &pid) == 1 && pid > 0)
-			snprintf(why_text, sizeof(why_text), "in use: process %d has it locked", pid);
-	free(line);
-	if (f)
-		fclose(f);
-}
-
 /* Keep others out: writers everybody, readers only writers. */
 static int file_lock(int fd, const struct stat *st, bool read_only, const char **why)
 {
+	int pid;
+
 	if (flock(fd, (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0)
 		return 0;
 	if (errno != EWOULDBLOCK)
 		return 0;		/* a filesystem without locks: nothing to go by */
-	lock_holder(st);
-	*why = why_text;
+	*why = "in use: another process has it locked";
+	pid = backend_lock_holder(st->st_dev, st->st_ino);
+	if (pid) {
+		text_print(why_text, sizeof(why_text), "in use: process %d has it locked", pid);
+		*why = why_text;
+	}
 	return -EBUSY;
 }
 
@@ -426,7 +410,7 @@ static int file_note_created(struct file *f, const char *path)
 	const char *slash = strrchr(path, '/');
 	char dir[4096];
 
-	snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+	text_print(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
 	f->created = slash ? slash + 1 : path;
 	f->created_in = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return f->created_in < 0 ? -errno : 0;
@@ -506,31 +490,26 @@ static int file_measure(struct dev *dev, const struct options *o, const char **w
 	return 0;
 }
 
-/* Open a file of a block device, or of the disk if that is a partition, in /sys. */
-static FILE *bdev_attr(dev_t devno, const char *name)
+/* The path of a file of a block device, or of the disk if that is a partition, in /sys. Is there one? */
+static bool bdev_attr(dev_t devno, const char *name, char *path, size_t len)
 {
 	static const char *const places[] = { "", "../" };
-	char path[128];
-	FILE *f = NULL;
+	bool found = false;
 
-	for (int i = 0; i < 2 && !f; i++) {
-		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s%s", major(devno), minor(devno), places[i], name);
-		f = fopen(path, "re");
+	for (int i = 0; i < 2 && !found; i++) {
+		text_print(path, len, "/sys/dev/block/%u:%u/%s%s", major(devno), minor(devno), places[i], name);
+		found = access(path, R_OK) == 0;
 	}
-	return f;
+	return found;
 }
 
 /* A number among a block device's limits; 0 if there is none. */
 static uint64_t bdev_limit(dev_t devno, const char *name)
 {
-	unsigned long long n = 0;
-	FILE *f = bdev_attr(devno, name);
+	char path[128];
+	uint64_t n;
 
-	if (f && fscanf(f, "%llu", &n) != 1)
-		n = 0;
-	if (f)
-		fclose(f);
-	return n;
+	return bdev_attr(devno, name, path, sizeof(path)) && backend_number(path, &n) ? n : 0;
 }
 
 /*
@@ -541,14 +520,13 @@ static uint64_t bdev_limit(dev_t devno, const char *name)
  */
 static uint32_t bdev_max_rw(dev_t devno)
 {
-	FILE *mq = bdev_attr(devno, "mq");
 	uint64_t sectors, segments;
+	char path[128];
 
-	if (!mq)
+	if (!bdev_attr(devno, "mq", path, sizeof(path)))
 		return 0;
-	fclose(mq);
 	sectors = bdev_limit(devno, "queue/max_sectors_kb") / 4 * 4096;
-	segments = bdev_limit(devno, "queue/max_segments") * (uint64_t)sysconf(_SC_PAGESIZE);
+	segments = bdev_limit(devno, "queue/max_segments") * (uint64_t)getpagesize();
 	return (uint32_t)(segments && segments < sectors ? segments : sectors);
 }
 
@@ -639,6 +617,12 @@ static bool file_direct(struct dev *dev, const struct options *o, const struct s
 	return true;
 }
 
+/* Of f->windows: one for each that the device has a byte in. */
+static size_t windows_size(const struct dev *dev, const struct file *f)
+{
+	return (size_t)((f->base + dev->size - 1) / WINDOW - f->base / WINDOW + 1) * sizeof(*f->windows);
+}
+
 /*
  * Map the device's bytes, for the kernel to copy READs from: this program never
  * looks at them itself, so a page that cannot be had is an error of the copy
@@ -651,9 +635,10 @@ static void file_map(struct dev *dev, struct file *f)
 
 	if (dev->size > MAP_MAX_SIZE)
 		return;
-	f->windows = calloc((size_t)((f->base + dev->size - 1) / WINDOW - f->base / WINDOW + 1), sizeof(*f->windows));
-	if (!f->windows)
+	p = mmap(NULL, windows_size(dev, f), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
 		return;
+	f->windows = (uint32_t *)p;
 	p = mmap(NULL, dev->size + skip, PROT_READ, MAP_SHARED, dev->fd, (off_t)(f->base - skip));
 	if (p == MAP_FAILED)
 		return;
@@ -696,7 +681,8 @@ static void file_close(struct dev *dev)
 
 	if (f->map)
 		munmap(f->map - skip, dev->size + skip);
-	free(f->windows);
+	if (f->windows)
+		munmap(f->windows, windows_size(dev, f));
 	if (f->created_in >= 0 && !dev->came_up)
 		unlinkat(f->created_in, f->created, 0);
 	if (f->created_in >= 0)
@@ -741,7 +727,7 @@ static int file_open(struct dev *dev, const struct options *o, const char **why)
 		return -ENOMEM;
 	f->created_in = -1;
 	f->base = o->offset;
-	f->page = (uint64_t)sysconf(_SC_PAGESIZE);
+	f->page = (uint64_t)getpagesize();
 	dev->priv = f;
 	dev->read_only = o->read_only;
 	dev->block_size = o->block_size ? (uint32_t)o->block_size : 512;

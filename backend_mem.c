@@ -19,8 +19,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -91,11 +90,18 @@ static bool mem_afford(struct mem *m, int64_t bytes, bool swap)
 	return true;
 }
 
+static void mem_progress(const char *text)
+{
+	if (write(STDERR_FILENO, text, strlen(text)) < 0)
+		return;		/* nobody to tell */
+}
+
 /* Touch every page, with progress for a person who waits. */
 static int mem_prealloc(const struct mem *m, bool quiet)
 {
 	const uint64_t step = 64 << 20;
 	const bool show = !quiet && isatty(STDERR_FILENO);
+	char text[48];
 
 	for (uint64_t off = 0; off < m->len; off += step) {
 		uint64_t n = m->len - off < step ? m->len - off : step;
@@ -104,12 +110,13 @@ static int mem_prealloc(const struct mem *m, bool quiet)
 			int err = -errno;
 
 			if (show && off)
-				fputc('\n', stderr);
+				mem_progress("\n");
 			return err;
 		}
+		text_print(text, sizeof(text), "\r%3d %% of memory taken%s", (int)((off + n) * 100 / m->len),
+			   off + n == m->len ? "\n" : "");
 		if (show)
-			fprintf(stderr, "\r%3d %% of memory taken%s", (int)((off + n) * 100 / m->len),
-				off + n == m->len ? "\n" : "");
+			mem_progress(text);
 	}
 	return 0;
 }
@@ -126,7 +133,7 @@ static void mem_close(struct dev *dev)
 		close(m->fd);
 	if (m->present)
 		munmap(m->present, m->len / m->page);
-	free(m);
+	munmap(m, sizeof(*m));
 	dev->priv = NULL;
 }
 
@@ -166,7 +173,7 @@ static void mem_warn(const struct dev *dev)
 
 static int mem_open(struct dev *dev, const struct options *o, const char **why)
 {
-	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	const uint64_t page = (uint64_t)getpagesize();
 	struct mem *m;
 	void *p;
 	int ret;
@@ -182,10 +189,10 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 	dev->data_path = DATA_DIRECT;
 	dev->bounce = o->resilient;
 
-	m = calloc(1, sizeof(*m));
-	if (!m)
+	p = mmap(NULL, sizeof(*m), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
 		return -ENOMEM;
-	dev->priv = m;
+	dev->priv = m = p;
 	m->fd = -1;
 	m->page = page;
 	m->len = (o->size + page - 1) / page * page;

@@ -68,9 +68,7 @@
 #define _GNU_SOURCE
 #include "backend.h"
 
-#include <assert.h>
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -80,7 +78,6 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -127,6 +124,250 @@ enum {
 	EXIT_AGAIN = 75,	/* of a server to its guard: start another; seen by nobody else */
 };
 
+/* ---- text: what there is of stdio here ---- */
+
+/* Decimal digits. Returns where they end, or NULL. */
+static const char *parse_digits(const char *s, uint64_t *value)
+{
+	uint64_t v = 0;
+
+	if (*s < '0' || *s > '9')
+		return NULL;
+	for (; *s >= '0' && *s <= '9'; s++)
+		if (__builtin_mul_overflow(v, 10, &v) ||
+		    __builtin_add_overflow(v, (uint64_t)(*s - '0'), &v))
+			return NULL;
+	*value = v;
+	return s;
+}
+
+/* The digits of a number, up to end. Returns where they begin. */
+static char *digits_put(char *end, uint64_t v, unsigned base)
+{
+	do
+		*--end = "0123456789abcdef"[v % base];
+	while (v /= base);
+	return end;
+}
+
+/*
+ * As text_print(). A libc's printf() would be an eighth of a small binary: it
+ * knows floating point and wide characters.
+ */
+__attribute__((format(printf, 3, 0)))
+static size_t text_vprint(char *text, size_t len, const char *fmt, va_list ap)
+{
+	char *to = text, *const end = text + len - 1;
+
+	while (*fmt && to < end) {
+		char buf[24], *s = buf;
+		uint64_t width = 0, n = SIZE_MAX, v;
+		bool left, zero, wide, minus;
+		const char *behind;
+
+		if (*fmt != '%') {
+			*to++ = *fmt++;
+			continue;
+		}
+		left = *++fmt == '-';
+		fmt += left;
+		zero = *fmt == '0';
+		behind = parse_digits(fmt, &width);
+		fmt = behind ? behind : fmt;
+		if (*fmt == '.' && fmt[1] == '*') {
+			n = (uint64_t)va_arg(ap, int);
+			fmt += 2;
+		} else if (*fmt == '.') {
+			fmt = parse_digits(fmt + 1, &n);
+		}
+		wide = fmt[0] == 'l' && fmt[1] == 'l';
+		fmt += wide ? 2 : 0;
+		switch (*fmt++) {
+		case 's':
+			s = va_arg(ap, char *);
+			n = strnlen(s, n);
+			break;
+		case 'c':
+			*s = (char)va_arg(ap, int);
+			n = 1;
+			break;
+		case '%':
+			*s = '%';
+			n = 1;
+			break;
+		default:
+			v = wide ? va_arg(ap, uint64_t) : va_arg(ap, unsigned);
+			minus = fmt[-1] == 'd' && (int)v < 0;
+			s = digits_put(buf + sizeof(buf), minus ? -(uint64_t)(int)v : v, fmt[-1] == 'x' ? 16 : 10);
+			if (minus)
+				*--s = '-';
+			n = (uint64_t)(buf + sizeof(buf) - s);
+		}
+		width = width > n ? width - n : 0;
+		for (; !left && width && to < end; width--)
+			*to++ = zero ? '0' : ' ';
+		for (; n && to < end; n--)
+			*to++ = *s++;
+		for (; width && to < end; width--)
+			*to++ = ' ';
+	}
+	*to = 0;
+	return (size_t)(to - text);
+}
+
+size_t text_print(char *text, size_t len, const char *fmt, ...)
+{
+	va_list ap;
+	size_t n;
+
+	va_start(ap, fmt);
+	n = text_vprint(text, len, fmt, ap);
+	va_end(ap);
+	return n;
+}
+
+/* The begin of a small file, read at once, as a string. Returns its length, or -1 with an empty string. */
+static ssize_t text_read(const char *path, char *text, size_t len)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, len - 1);
+
+	if (fd >= 0)
+		close(fd);
+	text[n > 0 ? n : 0] = 0;
+	return n;
+}
+
+/* What is behind the name that a line of this text begins with, but for blanks; or NULL. */
+static const char *text_line(const char *text, const char *name)
+{
+	const size_t n = strlen(name);
+
+	while (strncmp(text, name, n)) {
+		text = strchr(text, '\n');
+		if (!text)
+			return NULL;
+		text++;
+	}
+	return text + n + strspn(text + n, " \t");
+}
+
+/* The word of a line that has so many before it, and what follows it; "" if there are fewer. */
+static const char *text_word(const char *line, unsigned before)
+{
+	line += strspn(line, " ");
+	while (before-- > 0) {
+		line += strcspn(line, " ");
+		line += strspn(line, " ");
+	}
+	return line;
+}
+
+/* A file that is read line by line. It is on the stack: whoever is short of memory is asked who uses a device. */
+struct lines {
+	int fd;			/* or -1 */
+	size_t at, len;		/* of what is in buf: to be handed out next, all */
+	char buf[8192];
+};
+
+/* Takes the descriptor over; -1 is an empty file. */
+static void lines_open(struct lines *l, int fd)
+{
+	l->fd = fd;
+	l->at = l->len = 0;
+}
+
+static void lines_close(struct lines *l)
+{
+	if (l->fd >= 0)
+		close(l->fd);
+}
+
+/* The next line without its end, until the one after it is asked for; cut if it is longer than buf. NULL: no more. */
+static char *lines_next(struct lines *l)
+{
+	char *line, *end, c;
+
+	while (!(end = memchr(l->buf + l->at, '\n', l->len - l->at))) {
+		ssize_t n;
+
+		l->len -= l->at;
+		memmove(l->buf, l->buf + l->at, l->len);
+		l->at = 0;
+		n = read(l->fd, l->buf + l->len, sizeof(l->buf) - 1 - l->len);
+		if (n > 0) {
+			l->len += (size_t)n;
+			continue;
+		}
+		if (!l->len)
+			return NULL;
+		/* buf is full, which read() has taken for the end, or it is the end */
+		while (read(l->fd, &c, 1) == 1 && c != '\n')
+			;
+		end = l->buf + l->len++;
+		break;
+	}
+	*end = 0;
+	line = l->buf + l->at;
+	l->at = (size_t)(end + 1 - l->buf);
+	return line;
+}
+
+/* As struct lines, a directory name by name. */
+struct dir {
+	int fd;			/* or -1 */
+	size_t at, len;		/* of what is in buf: to be handed out next, all */
+	char buf[2048] __attribute__((aligned(8)));
+};
+
+/* One that is not there is an empty one, for which false is returned. */
+static bool dir_open(struct dir *d, int from, const char *path)
+{
+	d->fd = openat(from, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	d->at = d->len = 0;
+	return d->fd >= 0;
+}
+
+static void dir_close(struct dir *d)
+{
+	if (d->fd >= 0)
+		close(d->fd);
+}
+
+/* The next name, until the one after it is asked for, "." and ".." among them. NULL: no more. */
+static const char *dir_next(struct dir *d)
+{
+	struct entry {		/* Kernel: struct linux_dirent64 */
+		uint64_t ino, off;
+		uint16_t len;
+		uint8_t type;
+		char name[];
+	} *e;
+
+	if (d->at == d->len) {
+		long n = syscall(SYS_getdents64, d->fd, d->buf, sizeof(d->buf));
+
+		if (n <= 0)
+			return NULL;
+		d->len = (size_t)n;
+		d->at = 0;
+	}
+	e = (struct entry *)(d->buf + d->at);
+	d->at += e->len;
+	return e->name;
+}
+
+/*
+ * Memory in whole pages, all zero, for munmap(); NULL: there is none. What is
+ * large or lives long here is nothing else, and malloc() would be 7 KB of code.
+ */
+static void *pages_get(size_t len)
+{
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
 /* ---- messages and failures ---- */
 
 static bool quiet, verbose;
@@ -137,19 +378,62 @@ static void say(const char *fmt, ...)
 {
 	char line[1024];
 	va_list ap;
-	int n;
+	size_t n;
 
 	va_start(ap, fmt);
-	n = vsnprintf(line, sizeof(line) - 1, fmt, ap);
+	n = text_vprint(line, sizeof(line) - 1, fmt, ap);
 	va_end(ap);
-	if (n < 0)
-		return;
-	if ((size_t)n > sizeof(line) - 2)
-		n = sizeof(line) - 2;
-	line[n] = '\n';
+	line[n++] = '\n';
 	/* in one piece, so that lines of several programs do not mix */
-	if (write(STDERR_FILENO, line, (size_t)n + 1) < 0)
+	if (write(STDERR_FILENO, line, n) < 0)
 		return;		/* nobody to tell */
+}
+
+/* What the program relies on, in every build. assert() would bring stdio along. */
+#define must(cond)	do { if (!(cond)) must_fail(__LINE__, #cond); } while (0)
+
+__attribute__((noreturn, cold))
+static void must_fail(int line, const char *cond)
+{
+	say("ublk: ublk.c:%d: not so: %s", line, cond);
+	abort();
+}
+
+/* What verbs print: in one piece when they are done, or a line at a time on a terminal. */
+static struct {
+	char text[16384];
+	size_t len;
+	int err;	/* the errno of the first write that failed; the rest is dropped */
+} out;
+
+static void print_flush(void)
+{
+	for (size_t done = 0; done < out.len && !out.err; ) {
+		ssize_t n;
+
+		errno = EIO;	/* for nothing written */
+		n = write(STDOUT_FILENO, out.text + done, out.len - done);
+		if (n > 0)
+			done += (size_t)n;
+		else
+			out.err = errno;
+	}
+	out.len = 0;
+}
+
+/* To stdout, no more than half of out.text at once. An error shows at the end, see main(). */
+__attribute__((format(printf, 1, 2)))
+static void print(const char *fmt, ...)
+{
+	va_list ap;
+
+	if (out.len > sizeof(out.text) / 2)
+		print_flush();
+	va_start(ap, fmt);
+	out.len += text_vprint(out.text + out.len, sizeof(out.text) - out.len, fmt, ap);
+	va_end(ap);
+	if (out.len && out.text[out.len - 1] == '\n' && isatty(STDOUT_FILENO))
+		print_flush();
 }
 
 #define notice(...)	do { if (!quiet) say("ublk: " __VA_ARGS__); } while (0)
@@ -230,17 +514,12 @@ static const struct remedy {
 /* EPERM from io_uring_setup has two sources, and only one has a file. */
 static const char *uring_forbidden(void)
 {
-	char c = 0;
-	int fd = open("/proc/sys/kernel/io_uring_disabled", O_RDONLY | O_CLOEXEC);
+	char text[2];
 
-	if (fd >= 0) {
-		if (read(fd, &c, 1) < 0)
-			c = 0;
-		close(fd);
-	}
-	if (c == '2')
+	(void)text_read("/proc/sys/kernel/io_uring_disabled", text, sizeof(text));
+	if (text[0] == '2')
 		return "io_uring is switched off: sysctl kernel.io_uring_disabled=0";
-	if (c == '1')
+	if (text[0] == '1')
 		return "io_uring is for privileged users only here: sysctl kernel.io_uring_disabled=0, or run as root";
 	return "a seccomp filter forbids io_uring: containers need a profile that allows it";
 }
@@ -281,17 +560,47 @@ void backend_notice(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	text_vprint(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	notice("%s", text);
+}
+
+bool backend_number(const char *path, uint64_t *n)
+{
+	char text[32];
+
+	(void)text_read(path, text, sizeof(text));
+	return parse_digits(text, n);
+}
+
+int backend_lock_holder(dev_t dev, ino_t ino)
+{
+	char *line, want[64];
+	struct lines l;
+	uint64_t n;
+	int pid = 0;
+
+	text_print(want, sizeof(want), "%02x:%02x:%llu ", major(dev), minor(dev), (unsigned long long)ino);
+	lines_open(&l, open("/proc/locks", O_RDONLY | O_CLOEXEC));
+	while ((line = lines_next(&l)))
+		/* 1: FLOCK  ADVISORY  WRITE 708 00:13:1234 0 EOF */
+		if (!strncmp(text_word(line, 1), "FLOCK ", 6) && !strncmp(text_word(line, 5), want, strlen(want)) &&
+		    parse_digits(text_word(line, 4), &n) && n)
+			pid = (int)n;
+	lines_close(&l);
+	return pid;
 }
 
 /* A line of /proc/meminfo in bytes, or what is said instead. */
 static int64_t meminfo_line(const char *text, const char *name, int64_t otherwise)
 {
-	const char *line = strstr(text, name);
+	const char *line = text_line(text, name);
+	uint64_t kib = 0;
 
-	return line ? strtoll(line + strlen(name), NULL, 10) * 1024 : otherwise;
+	if (!line)
+		return otherwise;
+	(void)parse_digits(line, &kib);
+	return (int64_t)kib * 1024;
 }
 
 static int meminfo_fd = -1;	/* see meminfo_keep() */
@@ -366,31 +675,24 @@ static void octal_decode(char *path)
 /* Detach what is mounted below the caller's root, the last first. Ours are not below that path. */
 static void mounts_detach(void)
 {
-	char *line = NULL, **paths = NULL, path[4096];
-	FILE *f = fopen("proc/self/mountinfo", "re");
-	size_t size = 0, nr = 0;
+	unsigned nr = UINT32_MAX, i;
+	char path[4096] = "", *line;
+	struct lines l;
 
-	while (f && getline(&line, &size, f) > 0) {
-		char **more;
+	/* the file anew for each: what is below the one before is gone as well */
+	do {
+		lines_open(&l, open("proc/self/mountinfo", O_RDONLY | O_CLOEXEC));
+		for (i = 0; i < nr && (line = lines_next(&l)); i++) {
+			const char *where = text_word(line, 4);
 
-		if (sscanf(line, "%*s %*s %*s %*s %4095s", path) != 1 || !strcmp(path, "/"))
-			continue;
+			text_print(path, sizeof(path), "%.*s", (int)strcspn(where, " "), where);
+		}
+		lines_close(&l);
 		octal_decode(path);
-		more = realloc(paths, (nr + 1) * sizeof(*paths));
-		if (!more)
-			break;
-		paths = more;
-		paths[nr] = strdup(path);
-		nr += paths[nr] != NULL;
-	}
-	while (nr > 0) {
-		(void)umount2(paths[--nr], MNT_DETACH);
-		free(paths[nr]);
-	}
-	free(paths);
-	free(line);
-	if (f)
-		fclose(f);
+		if (i && strcmp(path, "/"))
+			(void)umount2(path, MNT_DETACH);
+		nr = i - 1;
+	} while (i > 1);
 }
 
 /*
@@ -488,20 +790,16 @@ static void mounts_complete(void)
 static dev_t node_devno(const char *name)
 {
 	static const char *const classes[] = { "block", "ublk-char", "misc" };
-	unsigned maj, min;
-	char path[80];
-	dev_t devno = 0;
-	FILE *f = NULL;
+	char path[80], text[32] = "";
+	const char *colon;
+	uint64_t maj, min;
 
-	for (size_t i = 0; i < ARRAY_SIZE(classes) && !f; i++) {
-		snprintf(path, sizeof(path), "/sys/class/%s/%s/dev", classes[i], name);
-		f = fopen(path, "re");
+	for (size_t i = 0; i < ARRAY_SIZE(classes) && !text[0]; i++) {
+		text_print(path, sizeof(path), "/sys/class/%s/%s/dev", classes[i], name);
+		(void)text_read(path, text, sizeof(text));
 	}
-	if (f && fscanf(f, "%u:%u", &maj, &min) == 2)
-		devno = makedev(maj, min);
-	if (f)
-		fclose(f);
-	return devno;
+	colon = parse_digits(text, &maj);
+	return colon && *colon == ':' && parse_digits(colon + 1, &min) ? makedev(maj, min) : 0;
 }
 
 /* Make a node, unless it is there; path is relative to dir, or absolute. Returns 0 or -errno. */
@@ -528,7 +826,7 @@ static int node_make(int dir, const char *path)
 static bool is_part(const char *name, const char *base, uint32_t id)
 {
 	char node[NODE_LEN];
-	const size_t n = (size_t)snprintf(node, sizeof(node), "%s%u", base, id);
+	const size_t n = text_print(node, sizeof(node), "%s%u", base, id);
 
 	return !strncmp(name, node, n) && (!name[n] || (name[n] == 'p' && isdigit((unsigned char)name[n + 1])));
 }
@@ -537,52 +835,46 @@ static bool is_part(const char *name, const char *base, uint32_t id)
 static int nodes_make(uint32_t id)
 {
 	char base[NODE_LEN], path[64];
-	struct dirent *e;
+	const char *name;
 	int ret, one;
-	DIR *d;
+	struct dir d;
 
 	if (caller_dev < 0)
 		return 0;
-	snprintf(base, sizeof(base), "ublkb%u", id);
-	snprintf(path, sizeof(path), "/sys/block/%s", base);
+	text_print(base, sizeof(base), "ublkb%u", id);
+	text_print(path, sizeof(path), "/sys/block/%s", base);
 	ret = node_make(caller_dev, base);
-	d = opendir(path);
-	while (d && (e = readdir(d))) {
-		if (!is_part(e->d_name, "ublkb", id))
+	dir_open(&d, AT_FDCWD, path);
+	while ((name = dir_next(&d))) {
+		if (!is_part(name, "ublkb", id))
 			continue;
-		one = node_make(caller_dev, e->d_name);
+		one = node_make(caller_dev, name);
 		ret = ret ? ret : one;
 	}
-	if (d)
-		closedir(d);
+	dir_close(&d);
 	return ret;
 }
 
 /* The device is gone, and nobody else removes its nodes. */
 static void nodes_forget(uint32_t id)
 {
-	int dir = caller_dev >= 0 ? dup(caller_dev) : open("/dev", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = dir < 0 ? NULL : fdopendir(dir);
-	struct dirent *e;
+	const char *name;
+	struct dir d;
 
-	if (!d && dir >= 0)
-		close(dir);
-	if (d)
-		rewinddir(d);
-	while (d && (e = readdir(d))) {
+	dir_open(&d, caller_dev, caller_dev >= 0 ? "." : "/dev");
+	while ((name = dir_next(&d))) {
 		int fd;
 
-		if (!is_part(e->d_name, "ublkb", id) && !is_part(e->d_name, "ublkc", id))
+		if (!is_part(name, "ublkb", id) && !is_part(name, "ublkc", id))
 			continue;
 		/* unless there is another one of this number by now */
-		fd = openat(dir, e->d_name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+		fd = openat(d.fd, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 		if (fd < 0 && (errno == ENXIO || errno == ENODEV))
-			(void)unlinkat(dir, e->d_name, 0);
+			(void)unlinkat(d.fd, name, 0);
 		if (fd >= 0)
 			close(fd);
 	}
-	if (d)
-		closedir(d);
+	dir_close(&d);
 }
 
 /*
@@ -638,6 +930,12 @@ struct ctrl {
 };
 
 #define CTRL_NONE { .fd = -1, .ring = URING_NONE }
+
+/* At run time: a static one that is not zero at first would be in the file, cpus and all. */
+static void ctrl_init(struct ctrl *c)
+{
+	*c = (struct ctrl)CTRL_NONE;
+}
 
 static int queue_turn(struct queue *q, int timeout_ms);
 static void queue_watch_ctrl(struct queue *q);
@@ -713,7 +1011,7 @@ static struct io_uring_sqe *ctrl_sqe(struct ctrl *c, uint8_t opcode, int fd)
 	struct io_uring_sqe *sqe = uring_get_sqe(&c->ring);
 
 	/* one command at a time, besides some given up on: there is always room */
-	assert(sqe);
+	must(sqe);
 	memset(sqe, 0, sizeof(*sqe) << c->ring.sqe_shift);
 	sqe->opcode = opcode;
 	sqe->fd = fd;
@@ -798,7 +1096,7 @@ static int modules_open(char *dir, size_t len)
 
 	if (uname(&u))
 		return -errno;
-	snprintf(dir, len, "/lib/modules/%s", u.release);
+	text_print(dir, len, "/lib/modules/%s", u.release);
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }
@@ -811,30 +1109,29 @@ static bool driver_find(int dir, char *files, size_t len)
 {
 	static const char *const usual[] = { "kernel/drivers/block/", "" };
 	static const char *const endings[] = { "", ".xz", ".zst", ".gz" };
-	int fd = openat(dir, "modules.dep", O_RDONLY | O_CLOEXEC);
-	FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
-	char *line = NULL, *name;
-	size_t size = 0;
+	char *line, *name;
 	bool found = false;
+	struct lines l;
+	int fd;
 
-	while (f && !found && getline(&line, &size, f) > 0) {
+	lines_open(&l, openat(dir, "modules.dep", O_RDONLY | O_CLOEXEC));
+	while (!found && (line = lines_next(&l))) {
 		name = line + strcspn(line, ":");
 		if (!*name)
 			continue;
 		while (name > line && name[-1] != '/')
 			name--;
 		found = !strncmp(name, "ublk_drv.ko", 11) && strlen(line) < len;
+		if (found)
+			strcpy(files, line);
 	}
-	if (found) {
-		line[strcspn(line, "\n")] = 0;
-		strcpy(files, line);
-	}
-	free(line);
-	if (f)
-		fclose(f);
+	lines_close(&l);
 	for (size_t i = 0; i < 2 * ARRAY_SIZE(endings) && !found; i++) {
-		snprintf(files, len, "%sublk_drv.ko%s", usual[i / 4], endings[i % 4]);
-		found = faccessat(dir, files, R_OK, 0) == 0;
+		text_print(files, len, "%sublk_drv.ko%s", usual[i / 4], endings[i % 4]);
+		fd = openat(dir, files, O_RDONLY | O_CLOEXEC);
+		found = fd >= 0;
+		if (found)
+			close(fd);
 	}
 	return found;
 }
@@ -849,7 +1146,7 @@ static bool driver_path(char *path, size_t len)
 	if (fd >= 0)
 		close(fd);
 	if (found)
-		snprintf(path, len, "%s/%.*s", dir, (int)strcspn(files, ":"), files);
+		text_print(path, len, "%s/%.*s", dir, (int)strcspn(files, ":"), files);
 	return found;
 }
 
@@ -889,7 +1186,7 @@ static void driver_load(void)
 		pid_t pid = fork();
 
 		if (pid == 0) {
-			execle("/sbin/modprobe", "modprobe", "-q", "ublk_drv", (char *)NULL, (char *[]){ NULL });
+			execve("/sbin/modprobe", (char *[]){ "modprobe", "-q", "ublk_drv", NULL }, (char *[]){ NULL });
 			_exit(127);
 		}
 		if (pid > 0)
@@ -1146,7 +1443,7 @@ static void queue_die(const struct queue *q, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	text_vprint(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	say("ublk: /dev/ublkb%u: queue %u: %s; this server ends here", q->s->id, q->q_id, text);
 	_exit(q->s->guarded ? EXIT_AGAIN : EXIT_FAILURE);
@@ -1173,7 +1470,7 @@ static inline struct io_uring_sqe *queue_sqe(struct queue *q)
 	struct io_uring_sqe *sqe = uring_get_sqe(&q->ring);
 
 	/* the ring has two for each tag: a commit, and what it is paired with or chained to */
-	assert(sqe);
+	must(sqe);
 	return sqe;
 }
 
@@ -1212,7 +1509,7 @@ static void io_commit(struct queue *q, struct io *io, int res)
 {
 	const bool has_data = io->op == UBLK_IO_OP_READ || io->op == UBLK_IO_OP_WRITE;
 
-	assert(io->state == IO_SERVED);
+	must(io->state == IO_SERVED);
 	if (res > 0 && !has_data)
 		res = 0;
 	if (res >= 0 && has_data && (uint32_t)res != io->len)
@@ -1704,7 +2001,7 @@ static void queue_loop(struct queue *q)
 /* The stride and size of the descriptor arrays: ublk_ch_mmap() demands them. */
 static size_t iods_size(unsigned depth)
 {
-	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	const size_t page = (size_t)getpagesize();
 
 	return (depth * sizeof(struct ublksrv_io_desc) + page - 1) / page * page;
 }
@@ -1731,16 +2028,22 @@ static int queue_map_bufs(struct queue *q)
 	return 0;
 }
 
+/* Of ios, and behind them held and waits. */
+static size_t ios_size(const struct queue *q)
+{
+	return q->depth * (sizeof(*q->ios) + sizeof(*q->held) + sizeof(*q->waits));
+}
+
 static int queue_map(struct queue *q)
 {
 	const off_t stride = (off_t)iods_size(UBLK_MAX_QUEUE_DEPTH);
 	void *p;
 
-	q->ios = calloc(q->depth, sizeof(*q->ios));
-	q->held = calloc(q->depth, sizeof(*q->held));
-	q->waits = calloc(q->depth, sizeof(*q->waits));
-	if (!q->ios || !q->held || !q->waits)
+	q->ios = pages_get(ios_size(q));
+	if (!q->ios)
 		return -ENOMEM;
+	q->held = (struct io **)(q->ios + q->depth);
+	q->waits = q->held + q->depth;
 	p = mmap(NULL, iods_size(q->depth), PROT_READ, MAP_SHARED | MAP_POPULATE,
 		 q->s->char_fd, q->q_id * stride);
 	if (p == MAP_FAILED)
@@ -1873,9 +2176,8 @@ static void queue_end(struct queue *q)
 		munmap((void *)q->iods, q->iods_len);
 	if (q->bufs)
 		munmap(q->bufs, bufs_size(q));
-	free(q->ios);
-	free(q->held);
-	free(q->waits);
+	if (q->ios)
+		munmap(q->ios, ios_size(q));
 	q->held = NULL;
 	q->waits = NULL;
 	q->iods = NULL;
@@ -1901,9 +2203,9 @@ static void *queue_thread(void *arg)
 static bool is_node(const char *path, const char *base, uint32_t id)
 {
 	char node[NODE_LEN];
-	int n = snprintf(node, sizeof(node), "%s%u", base, id);
+	const size_t n = text_print(node, sizeof(node), "%s%u", base, id);
 
-	if (strncmp(path, node, (size_t)n))
+	if (strncmp(path, node, n))
 		return false;
 	path += n;
 	if (*path == 'p' && isdigit((unsigned char)path[1]))
@@ -1916,27 +2218,20 @@ static bool is_node(const char *path, const char *base, uint32_t id)
 static bool is_devno(const char *devno, size_t len, uint32_t id)
 {
 	char base[64], path[384], line[32];
-	struct dirent *e;
+	const char *name;
 	bool found = false;
-	DIR *d;
+	struct dir d;
 
-	snprintf(base, sizeof(base), "/sys/block/ublkb%u", id);
-	d = opendir(base);
-	while (d && !found && (e = readdir(d))) {
-		FILE *f;
-
-		if (strcmp(e->d_name, ".") && strncmp(e->d_name, "ublkb", 5))
+	text_print(base, sizeof(base), "/sys/block/ublkb%u", id);
+	dir_open(&d, AT_FDCWD, base);
+	while (!found && (name = dir_next(&d))) {
+		if (strcmp(name, ".") && strncmp(name, "ublkb", 5))
 			continue;
-		snprintf(path, sizeof(path), "%s/%s/dev", base, e->d_name);
-		f = fopen(path, "re");
-		if (!f)
-			continue;
-		found = fgets(line, sizeof(line), f) && strcspn(line, "\n") == len &&
+		text_print(path, sizeof(path), "%s/%s/dev", base, name);
+		found = text_read(path, line, sizeof(line)) > 0 && strcspn(line, "\n") == len &&
 			!strncmp(line, devno, len);
-		fclose(f);
 	}
-	if (d)
-		closedir(d);
+	dir_close(&d);
 	return found;
 }
 
@@ -1947,30 +2242,22 @@ static bool is_devno(const char *devno, size_t len, uint32_t id)
  */
 static bool usage_mountinfo(const char *mountinfo, uint32_t id, char *text, size_t len)
 {
-	char *line = NULL;
-	size_t size = 0;
 	bool found = false;
-	FILE *f = fopen(mountinfo, "re");
+	struct lines l;
+	char *line;
 
-	while (f && !found && getline(&line, &size, f) > 0) {
+	lines_open(&l, open(mountinfo, O_RDONLY | O_CLOEXEC));
+	while (!found && (line = lines_next(&l))) {
 		/* 36 35 98:0 / /mnt rw shared:1 - ext4 /dev/ublkb0 rw */
-		char *field[5] = { line }, *source = strstr(line, " - ");
+		const char *devno = text_word(line, 2), *where = text_word(line, 4), *dash = where;
 
-		for (int i = 1; i < 5 && field[i - 1]; i++) {
-			field[i] = strchr(field[i - 1], ' ');
-			field[i] += field[i] ? 1 : 0;
-		}
-		source = source ? strchr(source + 3, ' ') : NULL;
-		if (!field[4] || !source)
-			continue;
-		found = is_node(source + 1, NODE_BASE, id) ||
-			is_devno(field[2], strcspn(field[2], " "), id);
+		while (*dash && strncmp(dash, "- ", 2))
+			dash = text_word(dash, 1);
+		found = is_node(text_word(dash, 2), NODE_BASE, id) || is_devno(devno, strcspn(devno, " "), id);
 		if (found)
-			snprintf(text, len, "mounted on %.*s", (int)strcspn(field[4], " "), field[4]);
+			text_print(text, len, "mounted on %.*s", (int)strcspn(where, " "), where);
 	}
-	free(line);
-	if (f)
-		fclose(f);
+	lines_close(&l);
 	return found;
 }
 
@@ -1983,17 +2270,18 @@ static bool usage_mount(uint32_t id, char *text, size_t len)
 	ino_t seen[64];
 	unsigned nr = 0;
 	char path[300];
-	struct dirent *e;
+	const char *name;
 	bool found = usage_mountinfo("/proc/self/mountinfo", id, text, len);
-	DIR *d = found ? NULL : opendir("/proc");
+	struct dir d;
 
-	while (d && !found && (e = readdir(d))) {
+	dir_open(&d, AT_FDCWD, "/proc");
+	while (!found && (name = dir_next(&d))) {
 		struct stat st;
 		unsigned i = 0;
 
-		if (!isdigit((unsigned char)e->d_name[0]))
+		if (!isdigit((unsigned char)name[0]))
 			continue;
-		snprintf(path, sizeof(path), "/proc/%s/ns/mnt", e->d_name);
+		text_print(path, sizeof(path), "/proc/%s/ns/mnt", name);
 		if (stat(path, &st))
 			continue;
 		while (i < nr && seen[i] != st.st_ino)
@@ -2002,70 +2290,64 @@ static bool usage_mount(uint32_t id, char *text, size_t len)
 			continue;
 		if (nr < ARRAY_SIZE(seen))
 			seen[nr++] = st.st_ino;
-		snprintf(path, sizeof(path), "/proc/%s/mountinfo", e->d_name);
+		text_print(path, sizeof(path), "/proc/%s/mountinfo", name);
 		found = usage_mountinfo(path, id, text, len);
 	}
-	if (d)
-		closedir(d);
+	dir_close(&d);
 	return found;
 }
 
 static bool usage_swap(uint32_t id, char *text, size_t len)
 {
-	char *line = NULL;
-	size_t size = 0;
 	bool found = false;
-	FILE *f = fopen("/proc/swaps", "re");
+	struct lines l;
+	char *line;
 
-	if (!f)
-		return false;
-	while (!found && getline(&line, &size, f) > 0)
+	lines_open(&l, open("/proc/swaps", O_RDONLY | O_CLOEXEC));
+	while (!found && (line = lines_next(&l)))
 		found = is_node(line, NODE_BASE, id);
-	free(line);
-	fclose(f);
+	lines_close(&l);
 	if (found)
-		snprintf(text, len, "in use as swap");
+		text_print(text, len, "in use as swap");
 	return found;
 }
 
 /* The first name in a directory that does not begin with a dot. */
-static bool dir_first(const char *path, char *name, size_t len)
+static bool dir_first(const char *path, char *text, size_t len)
 {
-	DIR *d = opendir(path);
-	struct dirent *e;
+	const char *name;
+	struct dir d;
 
-	if (!d)
-		return false;
-	while ((e = readdir(d)) && e->d_name[0] == '.')
+	dir_open(&d, AT_FDCWD, path);
+	while ((name = dir_next(&d)) && name[0] == '.')
 		;
-	if (e)
-		snprintf(name, len, "%.*s", (int)len - 1, e->d_name);
-	closedir(d);
-	return e;
+	if (name)
+		text_print(text, len, "%s", name);
+	dir_close(&d);
+	return name;
 }
 
 /* A device-mapper or md device on top, of the whole or of a partition. */
 static bool usage_holder(uint32_t id, char *text, size_t len)
 {
 	char base[64], path[384], holder[64];
-	struct dirent *e;
+	const char *name;
 	bool found;
-	DIR *d;
+	struct dir d;
 
-	snprintf(base, sizeof(base), "/sys/block/ublkb%u", id);
-	snprintf(path, sizeof(path), "%s/holders", base);
+	text_print(base, sizeof(base), "/sys/block/ublkb%u", id);
+	text_print(path, sizeof(path), "%s/holders", base);
 	found = dir_first(path, holder, sizeof(holder));
-	d = found ? NULL : opendir(base);
-	while (d && !found && (e = readdir(d))) {
-		if (strncmp(e->d_name, "ublkb", 5))
+	dir_open(&d, AT_FDCWD, base);
+	while (!found && (name = dir_next(&d))) {
+		if (strncmp(name, "ublkb", 5))
 			continue;
-		snprintf(path, sizeof(path), "%s/%s/holders", base, e->d_name);
+		text_print(path, sizeof(path), "%s/%s/holders", base, name);
 		found = dir_first(path, holder, sizeof(holder));
 	}
-	if (d)
-		closedir(d);
+	dir_close(&d);
 	if (found)
-		snprintf(text, len, "held by %s", holder);
+		text_print(text, len, "held by %s", holder);
 	return found;
 }
 
@@ -2073,23 +2355,22 @@ static bool pid_has_open(const char *pid, const char *base, uint32_t id)
 {
 	char path[320], target[NODE_LEN + 16];
 	bool found = false;
-	struct dirent *e;
-	DIR *d;
+	const char *name;
+	struct dir d;
 
-	snprintf(path, sizeof(path), "/proc/%s/fd", pid);
-	d = opendir(path);
-	while (d && !found && (e = readdir(d))) {
+	text_print(path, sizeof(path), "/proc/%s/fd", pid);
+	dir_open(&d, AT_FDCWD, path);
+	while (!found && (name = dir_next(&d))) {
 		ssize_t n;
 
-		snprintf(path, sizeof(path), "/proc/%s/fd/%s", pid, e->d_name);
+		text_print(path, sizeof(path), "/proc/%s/fd/%s", pid, name);
 		n = readlink(path, target, sizeof(target) - 1);
 		if (n <= 0)
 			continue;
 		target[n] = 0;
 		found = is_node(target, base, id);
 	}
-	if (d)
-		closedir(d);
+	dir_close(&d);
 	return found;
 }
 
@@ -2097,34 +2378,29 @@ static bool pid_has_open(const char *pid, const char *base, uint32_t id)
 static void pid_name(const char *pid, char *name, size_t len)
 {
 	char path[320];
-	ssize_t n = -1;
-	int fd;
+	ssize_t n;
 
-	snprintf(path, sizeof(path), "/proc/%s/comm", pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		n = read(fd, name, len - 1);
-		close(fd);
-	}
+	text_print(path, sizeof(path), "/proc/%s/comm", pid);
+	n = text_read(path, name, len);
 	name[n > 0 ? n - 1 : 0] = 0;
 }
 
 static bool usage_process(const char *base, uint32_t id, char *text, size_t len)
 {
-	struct dirent *e;
 	bool found = false;
+	const char *pid;
 	char name[32];
-	DIR *d = opendir("/proc");
+	struct dir d;
 
-	while (d && !found && (e = readdir(d))) {
-		if (!isdigit((unsigned char)e->d_name[0]) || !pid_has_open(e->d_name, base, id))
+	dir_open(&d, AT_FDCWD, "/proc");
+	while (!found && (pid = dir_next(&d))) {
+		if (!isdigit((unsigned char)pid[0]) || !pid_has_open(pid, base, id))
 			continue;
-		pid_name(e->d_name, name, sizeof(name));
-		snprintf(text, len, "opened by process %.20s (%s)", e->d_name, name);
+		pid_name(pid, name, sizeof(name));
+		text_print(text, len, "opened by process %.20s (%s)", pid, name);
 		found = true;
 	}
-	if (d)
-		closedir(d);
+	dir_close(&d);
 	return found;
 }
 
@@ -2147,12 +2423,12 @@ static bool dev_claimed(uint32_t id, char *text, size_t len)
 	char node[NODE_LEN];
 	int fd;
 
-	snprintf(node, sizeof(node), NODE_BASE "%u", id);
+	text_print(node, sizeof(node), NODE_BASE "%u", id);
 	fd = open(node, O_RDONLY | O_EXCL | O_CLOEXEC);
 	if (fd >= 0)
 		close(fd);
 	else if (errno == EBUSY)
-		snprintf(text, len, "claimed by somebody whom /proc does not show");
+		text_print(text, len, "claimed by somebody whom /proc does not show");
 	return fd < 0 && errno == EBUSY;
 }
 
@@ -2180,7 +2456,7 @@ static int node_flush(const char *name)
 	char path[300];
 	int fd, ret;
 
-	snprintf(path, sizeof(path), "/dev/%s", name);
+	text_print(path, sizeof(path), "/dev/%s", name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
@@ -2193,23 +2469,22 @@ static int node_flush(const char *name)
 static int node_flush_all(uint32_t id)
 {
 	char base[64], text[160];
-	struct dirent *e;
+	const char *name;
 	int ret, one;
-	DIR *d;
+	struct dir d;
 
 	if (usage_holder(id, text, sizeof(text)))
 		sync();
-	snprintf(base, sizeof(base), "/sys/block/ublkb%u", id);
-	d = opendir(base);
+	text_print(base, sizeof(base), "/sys/block/ublkb%u", id);
+	dir_open(&d, AT_FDCWD, base);
 	ret = 0;
-	while (d && (e = readdir(d))) {
-		if (strncmp(e->d_name, "ublkb", 5))
+	while ((name = dir_next(&d))) {
+		if (strncmp(name, "ublkb", 5))
 			continue;
-		one = node_flush(e->d_name);
+		one = node_flush(name);
 		ret = ret ? ret : one;
 	}
-	if (d)
-		closedir(d);
+	dir_close(&d);
 	one = node_flush(strrchr(base, '/') + 1);
 	return ret ? ret : one;
 }
@@ -2264,7 +2539,7 @@ static int dev_stop(struct ctrl *c, uint32_t id, bool force, char *text, size_t 
 	}
 	ret = ctrl_simple(c, STEP_STOP, safe ? UBLK_CMD_TRY_STOP_DEV : UBLK_CMD_STOP_DEV, id, 0);
 	if (ret == -EBUSY)
-		snprintf(text, len, "opened by a process that /proc does not show");
+		text_print(text, len, "opened by a process that /proc does not show");
 	return ret;
 }
 
@@ -2332,12 +2607,13 @@ static void limit_raise(unsigned queues)
 	const rlim_t need = queues + 64;
 	struct rlimit limit;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= need)
+	if (prlimit(0, RLIMIT_NOFILE, NULL, &limit) || limit.rlim_cur >= need)
 		return;
 	limit.rlim_cur = need;
 	if (limit.rlim_max < need)
 		limit.rlim_max = need;
-	if (setrlimit(RLIMIT_NOFILE, &limit))
+	/* musl's setrlimit() stops all threads for it */
+	if (prlimit(0, RLIMIT_NOFILE, &limit, NULL))
 		debug("RLIMIT_NOFILE: %s", strerror(errno));
 }
 
@@ -2404,7 +2680,7 @@ static void server_confine(bool nodes)
 
 static void server_node(const struct server *s, char *node)
 {
-	snprintf(node, NODE_LEN, "/dev/ublkb%u", s->id);
+	text_print(node, NODE_LEN, "/dev/ublkb%u", s->id);
 }
 
 /* Ask for features and find out which were granted. */
@@ -2452,7 +2728,7 @@ static int server_add(struct server *s)
 	/* 6.4 takes both encodings but has no GET_FEATURES to tell */
 	if (c->info.flags & UBLK_F_CMD_IOCTL_ENCODE)
 		c->enc = ENC_IOCTL;
-	debug("device %u added, features %#llx, asked for %#llx", s->id,
+	debug("device %u added, features 0x%llx, asked for 0x%llx", s->id,
 	      (unsigned long long)c->info.flags, (unsigned long long)want);
 	c->step = STEP_FEATURE;
 	if ((c->info.flags & want) != want)
@@ -2526,7 +2802,7 @@ static int server_open_char(struct server *s)
 	char path[NODE_LEN];
 
 	s->ctrl.step = STEP_CHAR;
-	snprintf(path, sizeof(path), "/dev/ublkc%u", s->id);
+	text_print(path, sizeof(path), "/dev/ublkc%u", s->id);
 	s->char_fd = node_open(path, O_RDWR);
 	return s->char_fd < 0 ? s->char_fd : 0;
 }
@@ -2560,7 +2836,7 @@ static int server_make_queues(struct server *s)
 	const bool legacy = s->ctrl.enc == ENC_LEGACY;
 	const size_t size = sizeof(struct ublksrv_io_cmd);
 
-	s->queues = calloc(s->nr_queues, sizeof(*s->queues));
+	s->queues = pages_get(s->nr_queues * sizeof(*s->queues));
 	if (!s->queues)
 		return -ENOMEM;
 	for (unsigned i = 0; i < s->nr_queues; i++) {
@@ -2577,7 +2853,7 @@ static int server_make_queues(struct server *s)
 			.depth = s->ctrl.info.queue_depth,
 			/* 6.17: all drivers that have it answer GET_DATA on the spot, or refuse the commit */
 			.can_pair = s->ctrl.features & UBLK_F_BUF_REG_OFF_DAEMON,
-			.page = (uintptr_t)sysconf(_SC_PAGESIZE),
+			.page = (uintptr_t)getpagesize(),
 			.cmd_fetch = cmd_encode(enc, UBLK_IO_FETCH_REQ, size),
 			.cmd_commit = cmd_encode(enc, UBLK_IO_COMMIT_AND_FETCH_REQ, size),
 			.cmd_get_data = cmd_encode(enc, UBLK_IO_NEED_GET_DATA, size),
@@ -2678,24 +2954,26 @@ struct probe_answer {
 static void node_limit(const struct probe_order *p)
 {
 	char path[64], text[16];
-	int fd, n = snprintf(text, sizeof(text), "%u", p->nr_requests);
+	const size_t n = text_print(text, sizeof(text), "%u", p->nr_requests);
+	int fd;
 
-	snprintf(path, sizeof(path), "/sys/block/ublkb%u/queue/nr_requests", p->id);
+	text_print(path, sizeof(path), "/sys/block/ublkb%u/queue/nr_requests", p->id);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return;
-	if (write(fd, text, (size_t)n) != n)
+	if (write(fd, text, n) != (ssize_t)n)
 		debug("%s: %s", path, strerror(errno));
 	close(fd);
 }
 
 static struct probe_answer node_probe(const struct probe_order *p)
 {
-	static struct ctrl c = CTRL_NONE;	/* static: see struct ctrl */
+	static struct ctrl c;	/* static: see struct ctrl */
 	struct probe_answer a = { .step = STEP_NODE };
 	char node[NODE_LEN], block[4096];
 	int fd;
 
+	ctrl_init(&c);
 	a.res = ctrl_open(&c, false);
 	if (!a.res)
 		a.res = ctrl_simple(&c, STEP_START, UBLK_CMD_START_DEV, p->id, (uint64_t)getppid());
@@ -2705,7 +2983,7 @@ static struct probe_answer node_probe(const struct probe_order *p)
 	}
 	if (p->nr_requests)
 		node_limit(p);
-	snprintf(node, sizeof(node), NODE_BASE "%u", p->id);
+	text_print(node, sizeof(node), NODE_BASE "%u", p->id);
 	fd = node_open(node, O_RDONLY);
 	if (fd < 0) {
 		a.res = fd;
@@ -2966,7 +3244,8 @@ static int server_down(struct server *s)
 	if (s->opened)
 		s->be->close(&s->dev);
 	ctrl_close(c);
-	free(s->queues);
+	if (s->queues)
+		munmap(s->queues, s->nr_queues * sizeof(*s->queues));
 	return ret;
 }
 
@@ -3014,21 +3293,6 @@ static void server_run(struct server *s)
 }
 
 /* ---- numbers and sizes ---- */
-
-/* Decimal digits and nothing else. Returns where they end, or NULL. */
-static const char *parse_digits(const char *s, uint64_t *value)
-{
-	uint64_t v = 0;
-
-	if (*s < '0' || *s > '9')
-		return NULL;
-	for (; *s >= '0' && *s <= '9'; s++)
-		if (__builtin_mul_overflow(v, 10, &v) ||
-		    __builtin_add_overflow(v, (uint64_t)(*s - '0'), &v))
-			return NULL;
-	*value = v;
-	return s;
-}
 
 static bool parse_number(const char *s, uint64_t *value)
 {
@@ -3081,9 +3345,9 @@ static void size_text(uint64_t n, char *text, size_t len)
 		u++;
 	}
 	if (rest * 10 / 1024)
-		snprintf(text, len, "%u.%u%c", (unsigned)n, (unsigned)(rest * 10 / 1024), units[u]);
+		text_print(text, len, "%u.%u%c", (unsigned)n, (unsigned)(rest * 10 / 1024), units[u]);
 	else
-		snprintf(text, len, "%u%c", (unsigned)n, units[u]);
+		text_print(text, len, "%u%c", (unsigned)n, units[u]);
 }
 
 /* "0", "ublkb0", "/dev/ublkb0", "/dev/ublkc0" */
@@ -3225,7 +3489,7 @@ static int usage_error(const struct verb *v, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	text_vprint(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	if (v)
 		say("ublk: %s: %s; see \"ublk help %s\"", v->name, text, v->name);
@@ -3373,10 +3637,10 @@ static void server_banner(const struct server *s)
 static int print_node(uint32_t id)
 {
 	char line[NODE_LEN];
-	int n = snprintf(line, sizeof(line), "/dev/ublkb%u\n", id);
+	const size_t n = text_print(line, sizeof(line), "/dev/ublkb%u\n", id);
 
 	errno = EIO;	/* for a short write */
-	return write(STDOUT_FILENO, line, (size_t)n) == n ? 0 : -errno;
+	return write(STDOUT_FILENO, line, n) == (ssize_t)n ? 0 : -errno;
 }
 
 /* Signals that stop a server, and the end of children; blocked before any thread is made. */
@@ -3441,7 +3705,7 @@ static int server_fail(const struct server *s, enum step step, int err)
 	if (s->added || s->recover)
 		server_node(s, object);
 	else
-		snprintf(object, sizeof(object), "%s", s->o->path ? s->o->path : s->be->name);
+		text_print(object, sizeof(object), "%s", s->o->path ? s->o->path : s->be->name);
 	return fail(object, step, err, s->why);
 }
 
@@ -3503,10 +3767,9 @@ static void serve_for_good(void)
  */
 static int serve(const struct args *a, int report_fd, int hold_fd)
 {
-	struct server *s = calloc(1, sizeof(*s));
+	static struct server server;	/* until the end of the process: a thread may still hang on it */
+	struct server *s = &server;
 
-	if (!s)
-		return fail(a->be->name, STEP_BACKEND, ENOMEM, NULL);
 	*s = (struct server){
 		.be = a->be,
 		.o = &a->o,
@@ -3528,42 +3791,36 @@ static int serve(const struct args *a, int report_fd, int hold_fd)
 	limit_raise((unsigned)a->o.queues);
 	server_protect();
 	return a->o.resilient ? guard(s) : server_life(s);
-	/* *s is left to the end of the process: a thread may still hang on it */
 }
 
-static int compare_ids(const void *a, const void *b)
-{
-	const uint32_t *x = a, *y = b;
-
-	return *x < *y ? -1 : *x > *y;
-}
-
-/* The numbers of all devices, sorted; the caller frees *ids. Returns how many. */
+/* The numbers of all devices, sorted; *ids goes to dev_ids_end(). Returns how many. */
 static int dev_ids(uint32_t **ids)
 {
-	DIR *d = opendir("/sys/class/ublk-char");
-	struct dirent *e;
-	int nr = 0;
+	const char *name;
+	struct dir d;
+	int nr = 0, i;
 
-	*ids = NULL;
-	if (!d)
-		d = opendir("/dev");	/* no sysfs */
-	while (d && (e = readdir(d))) {
-		uint32_t id, *more;
+	/* as many as there can be: memory is taken as it is filled */
+	*ids = pages_get(UBLK_MAX_UBLKS * sizeof(**ids));
+	if (!dir_open(&d, AT_FDCWD, "/sys/class/ublk-char"))
+		dir_open(&d, AT_FDCWD, "/dev");		/* no sysfs */
+	while (*ids && nr < UBLK_MAX_UBLKS && (name = dir_next(&d))) {
+		uint32_t id;
 
-		if (strncmp(e->d_name, "ublkc", 5) || !parse_dev(e->d_name, &id))
+		if (strncmp(name, "ublkc", 5) || !parse_dev(name, &id))
 			continue;
-		more = realloc(*ids, (size_t)(nr + 1) * sizeof(id));
-		if (!more)
-			break;
-		*ids = more;
-		more[nr++] = id;
+		for (i = nr++; i > 0 && (*ids)[i - 1] > id; i--)
+			(*ids)[i] = (*ids)[i - 1];
+		(*ids)[i] = id;
 	}
-	if (d)
-		closedir(d);
-	if (nr)
-		qsort(*ids, (size_t)nr, sizeof(**ids), compare_ids);
+	dir_close(&d);
 	return nr;
+}
+
+static void dev_ids_end(uint32_t *ids)
+{
+	if (ids)
+		munmap(ids, UBLK_MAX_UBLKS * sizeof(*ids));
 }
 
 /*
@@ -3574,10 +3831,11 @@ static int dev_ids(uint32_t **ids)
  */
 static void orphan_remove(uint64_t cookie)
 {
-	static struct ctrl c = CTRL_NONE;	/* static: see struct ctrl */
+	static struct ctrl c;	/* static: see struct ctrl */
 	uint32_t *ids;
 	int nr = dev_ids(&ids);
 
+	ctrl_init(&c);
 	if (nr && !ctrl_open(&c, false))
 		for (int i = 0; i < nr; i++)
 			if (!ctrl_get_info(&c, ids[i]) &&
@@ -3586,7 +3844,7 @@ static void orphan_remove(uint64_t cookie)
 			    !dev_del(&c, ids[i]))
 				nodes_forget(ids[i]);
 	ctrl_close(&c);
-	free(ids);
+	dev_ids_end(ids);
 }
 
 /*
@@ -3789,7 +4047,7 @@ static int guard_run(struct guard *g)
 			if (WIFEXITED(wstatus) && WEXITSTATUS(wstatus) != EXIT_AGAIN)
 				return WEXITSTATUS(wstatus);
 			if (WIFSIGNALED(wstatus))
-				snprintf(how, sizeof(how), "by signal %d", WTERMSIG(wstatus));
+				text_print(how, sizeof(how), "by signal %d", WTERMSIG(wstatus));
 		}
 		if (!g->s->again) {	/* the first never came up */
 			if (ret)
@@ -3906,18 +4164,38 @@ static int background_start(const struct args *a, struct background *bg, bool ho
 
 /* ---- verbs: a device for as long as a command runs ---- */
 
+/* The environment, with two more in place of what it has by these names; NULL: no memory. setenv() is large. */
+static char **command_env(char *dev, char *id)
+{
+	size_t nr = 0;
+	char **env;
+
+	while (environ[nr])
+		nr++;
+	env = pages_get((nr + 3) * sizeof(*env));
+	if (!env)
+		return NULL;
+	nr = 0;
+	for (char **e = environ; *e; e++)
+		if (strncmp(*e, "UBLK_DEV=", 9) && strncmp(*e, "UBLK_ID=", 8))
+			env[nr++] = *e;
+	env[nr++] = dev;
+	env[nr++] = id;
+	return env;
+}
+
 /* In the child: become COMMAND, as a shell would start it. */
 __attribute__((noreturn))
 static void command_exec(char **command, uint32_t id, const sigset_t *mask)
 {
-	char node[NODE_LEN], number[16];
+	char dev[16 + NODE_LEN], number[32], **env;
 
-	snprintf(node, sizeof(node), "/dev/ublkb%u", id);
-	snprintf(number, sizeof(number), "%u", id);
+	text_print(dev, sizeof(dev), "UBLK_DEV=/dev/ublkb%u", id);
+	text_print(number, sizeof(number), "UBLK_ID=%u", id);
 	signal(SIGPIPE, SIG_DFL);
-	if (!setenv("UBLK_DEV", node, 1) && !setenv("UBLK_ID", number, 1) &&
-	    !sigprocmask(SIG_SETMASK, mask, NULL))
-		execvp(command[0], command);
+	env = command_env(dev, number);
+	if (env && !sigprocmask(SIG_SETMASK, mask, NULL))
+		execvpe(command[0], command, env);
 	say("ublk: %s: %s", command[0], strerror(errno));
 	_exit(errno == ENOENT ? 127 : 126);
 }
@@ -3978,10 +4256,11 @@ static int stop_and_tell(struct ctrl *c, uint32_t id, const struct options *o);
 static int serve_command(const struct args *a)
 {
 	struct options stop = { .force = false };
-	static struct ctrl c = CTRL_NONE;	/* static: see struct ctrl */
+	static struct ctrl c;	/* static: see struct ctrl */
 	struct background bg;
 	int ret, stopped, status = background_start(a, &bg, true);
 
+	ctrl_init(&c);
 	if (status)
 		return status;
 	status = command_run(a->command, bg.report.id, &stop.force);
@@ -4047,25 +4326,25 @@ static bool info_backing(const struct ublksrv_ctrl_dev_info *info, char *path, s
 {
 	char fd_path[64];
 	bool found = false;
-	struct dirent *e;
-	DIR *d;
+	const char *name;
+	struct dir d;
 
 	if (strcmp(cookie_type(info->ublksrv_flags), backend_file.name) || info->ublksrv_pid <= 0)
 		return false;
-	snprintf(fd_path, sizeof(fd_path), "/proc/%d/fd", info->ublksrv_pid);
-	d = opendir(fd_path);
-	while (d && !found && (e = readdir(d))) {
-		ssize_t n;
+	text_print(fd_path, sizeof(fd_path), "/proc/%d/fd", info->ublksrv_pid);
+	dir_open(&d, AT_FDCWD, fd_path);
+	while (!found && (name = dir_next(&d))) {
+		ssize_t got;
+		uint64_t n;
 
-		if (atoi(e->d_name) < 3 || fstatat(dirfd(d), e->d_name, st, 0) ||
+		if (!parse_number(name, &n) || n < 3 || fstatat(d.fd, name, st, 0) ||
 		    !(S_ISREG(st->st_mode) || S_ISBLK(st->st_mode)))
 			continue;
-		n = readlinkat(dirfd(d), e->d_name, path, len - 1);
-		found = n > 0;
-		path[found ? n : 0] = 0;
+		got = readlinkat(d.fd, name, path, len - 1);
+		found = got > 0;
+		path[found ? got : 0] = 0;
 	}
-	if (d)
-		closedir(d);
+	dir_close(&d);
 	return found;
 }
 
@@ -4095,7 +4374,7 @@ static int dev_resolve(struct ctrl *c, const char *name, uint32_t *id)
 		ret = ret ? 0 : -ENOTUNIQ;
 		*id = ids[i];
 	}
-	free(ids);
+	dev_ids_end(ids);
 	return ret;
 }
 
@@ -4153,29 +4432,29 @@ static void list_row(const struct listed *l, bool first)
 	char node[NODE_LEN], size[32], pid[16] = "-";
 
 	if (first)
-		printf("%-14s %-5s %7s %-8s %7s %6s %5s %2s %s\n", "NODE", "TYPE", "SIZE", "STATE",
+		print("%-14s %-5s %7s %-8s %7s %6s %5s %2s %s\n", "NODE", "TYPE", "SIZE", "STATE",
 		       "PID", "QUEUES", "DEPTH", "RO", "BACKING");
-	snprintf(node, sizeof(node), "/dev/ublkb%u", l->info.dev_id);
+	text_print(node, sizeof(node), "/dev/ublkb%u", l->info.dev_id);
 	size_text(l->basic.dev_sectors << SECTOR_SHIFT, size, sizeof(size));
 	if (l->pid)
-		snprintf(pid, sizeof(pid), "%d", l->pid);
-	printf("%-14s %-5s %7s %-8s %7s %6u %5u %2u %s\n", node, cookie_type(l->info.ublksrv_flags),
+		text_print(pid, sizeof(pid), "%d", l->pid);
+	print("%-14s %-5s %7s %-8s %7s %6u %5u %2u %s\n", node, cookie_type(l->info.ublksrv_flags),
 	       size, state_name(l->info.state), pid, l->info.nr_hw_queues, l->info.queue_depth,
 	       l->basic.attrs & UBLK_ATTR_READ_ONLY, l->backing[0] ? l->backing : "-");
 }
 
 static void json_string(const char *s)
 {
-	putchar('"');
+	print("\"");
 	for (; *s; s++) {
 		if (*s == '"' || *s == '\\')
-			printf("\\%c", *s);
+			print("\\%c", *s);
 		else if ((unsigned char)*s < ' ')
-			printf("\\u%04x", *s);
+			print("\\u%04x", *s);
 		else
-			putchar(*s);
+			print("%c", *s);
 	}
-	putchar('"');
+	print("\"");
 }
 
 static void list_json(const struct listed *l, bool first)
@@ -4183,43 +4462,45 @@ static void list_json(const struct listed *l, bool first)
 	const struct ublksrv_ctrl_dev_info *i = &l->info;
 	const char *comma = "";
 
-	printf("%s\n  {\"id\": %u, \"node\": \"/dev/ublkb%u\", \"char\": \"/dev/ublkc%u\", "
+	print("%s\n  {\"id\": %u, \"node\": \"/dev/ublkb%u\", \"char\": \"/dev/ublkc%u\", "
 	       "\"type\": \"%s\", \"size\": %llu, \"state\": \"%s\", \"pid\": ", first ? "" : ",",
 	       i->dev_id, i->dev_id, i->dev_id, cookie_type(i->ublksrv_flags),
 	       (unsigned long long)l->basic.dev_sectors << SECTOR_SHIFT, state_name(i->state));
-	printf(l->pid ? "%d" : "null", l->pid);
-	printf(", \"queues\": %u, \"depth\": %u, \"block_size\": %u, \"read_only\": %s, \"backing\": ",
+	print(l->pid ? "%d" : "null", l->pid);
+	print(", \"queues\": %u, \"depth\": %u, \"block_size\": %u, \"read_only\": %s, \"backing\": ",
 	       i->nr_hw_queues, i->queue_depth, 1U << l->basic.logical_bs_shift,
 	       l->basic.attrs & UBLK_ATTR_READ_ONLY ? "true" : "false");
 	if (l->backing[0])
 		json_string(l->backing);
 	else
-		printf("null");
-	printf(", \"features\": [");
+		print("null");
+	print(", \"features\": [");
 	for (size_t n = 0; n < ARRAY_SIZE(feature_names); n++) {
 		if (i->flags >> n & 1) {
-			printf("%s\"%s\"", comma, feature_names[n].name);
+			print("%s\"%s\"", comma, feature_names[n].name);
 			comma = ", ";
 		}
 	}
-	printf("]}");
+	print("]}");
 }
 
 static int cmd_list(const struct args *a)
 {
-	void (*print)(const struct listed *l, bool first) = a->o.json ? list_json : list_row;
-	static struct ctrl c = CTRL_NONE;	/* static: see struct ctrl */
+	void (*show)(const struct listed *l, bool first) = a->o.json ? list_json : list_row;
+	static struct ctrl c;	/* static: see struct ctrl */
 	uint32_t *ids = NULL, id;
 	struct listed l;
 	int status = 0, nr, printed = 0;
-	int ret = ctrl_open_to_look(&c);
+	int ret;
 
+	ctrl_init(&c);
+	ret = ctrl_open_to_look(&c);
 	if (ret && ret != -ENODEV) {
 		status = fail("list", c.step, ret, NULL);
 		goto out;
 	}
 	if (a->o.json)
-		printf("{\"devices\": [");
+		print("{\"devices\": [");
 	if (ret && a->nr)
 		status = fail(a->operands[0], STEP_INFO, ret, resolve_why(ret));
 	nr = ret ? 0 : a->nr ? a->nr : dev_ids(&ids);
@@ -4229,14 +4510,14 @@ static int cmd_list(const struct args *a)
 		if (!ret)
 			ret = list_get(&c, id, &l);
 		if (!ret)
-			print(&l, !printed++);
+			show(&l, !printed++);
 		else if (a->nr || ret != -ENODEV)	/* it may go while we look */
 			status = fail(a->nr ? a->operands[i] : "list", c.step, ret, resolve_why(ret));
 	}
 	if (a->o.json)
-		printf("%s]}\n", printed ? "\n" : "");
+		print("%s]}\n", printed ? "\n" : "");
 out:
-	free(ids);
+	dev_ids_end(ids);
 	ctrl_close(&c);
 	return status;
 }
@@ -4247,7 +4528,7 @@ out:
  */
 static int recover_find(struct ctrl *c, const char *name, const struct options *o, uint32_t *id)
 {
-	uint32_t *ids, identity;
+	uint32_t *ids = NULL, identity;
 	int nr, ret = -ENODEV;
 
 	c->step = STEP_INFO;
@@ -4261,8 +4542,7 @@ static int recover_find(struct ctrl *c, const char *name, const struct options *
 		ret = ret ? 0 : -ENOTUNIQ;
 		*id = ids[i];
 	}
-	if (nr)
-		free(ids);
+	dev_ids_end(ids);
 	return ret ? ret : ctrl_get_info(c, *id);
 }
 
@@ -4309,12 +4589,13 @@ static const char *recover_refused(const struct ublksrv_ctrl_dev_info *info, con
 /* ublk recover DEV [file] [PATH] */
 static int cmd_recover(const struct args *a)
 {
-	static struct ctrl c = CTRL_NONE;	/* static: see struct ctrl */
+	static struct ctrl c;	/* static: see struct ctrl */
 	struct args r = *a;
 	const char *why, *name = a->operands[0];
 	int nr = 1, ret;
 	uint32_t id = 0;
 
+	ctrl_init(&c);
 	if (!a->nr)
 		return usage_error(verb_find("recover"), "DEV is missing");
 	if (nr < a->nr && !strcmp(a->operands[nr], backend_file.name))
@@ -4348,18 +4629,17 @@ static int cmd_recover(const struct args *a)
 /* The guard of a server of ours, which has the storage open longer than that; 0: it has none. */
 static int guard_of(int pid)
 {
-	char path[64], exe[2][256] = { "", "" }, line[256];
-	int ppid = 0;
-	FILE *f;
+	char path[64], exe[2][256] = { "", "" }, text[1024];
+	const char *line;
+	uint64_t n = 0;
+	int ppid;
 
-	snprintf(path, sizeof(path), "/proc/%d/status", pid);
-	f = fopen(path, "re");
-	while (f && fgets(line, sizeof(line), f) && sscanf(line, "PPid: %d", &ppid) != 1)
-		;
-	if (f)
-		fclose(f);
+	text_print(path, sizeof(path), "/proc/%d/status", pid);
+	(void)text_read(path, text, sizeof(text));
+	line = text_line(text, "PPid:");
+	ppid = line && parse_digits(line, &n) ? (int)n : 0;
 	for (int i = 0; i < 2; i++) {
-		snprintf(path, sizeof(path), "/proc/%d/exe", i ? ppid : pid);
+		text_print(path, sizeof(path), "/proc/%d/exe", i ? ppid : pid);
 		if (readlink(path, exe[i], sizeof(exe[i]) - 1) < 0)
 			return 0;
 	}
@@ -4442,7 +4722,7 @@ static int stop_and_tell(struct ctrl *c, uint32_t id, const struct options *o)
 	char node[NODE_LEN], text[160] = "";
 	int ret = stop_one(c, id, o, text, sizeof(text));
 
-	snprintf(node, sizeof(node), "/dev/ublkb%u", id);
+	text_print(node, sizeof(node), "/dev/ublkb%u", id);
 	if (ret)
 		return fail(node, c->step, ret, text[0] && ret == -EBUSY ? text : NULL);
 	debug("%s: gone", node);
@@ -4451,10 +4731,11 @@ static int stop_and_tell(struct ctrl *c, uint32_t id, const struct options *o)
 
 static int cmd_stop(const struct args *a)
 {
-	static struct ctrl c = CTRL_NONE;	/* static: see struct ctrl */
+	static struct ctrl c;	/* static: see struct ctrl */
 	uint32_t *ids = NULL, id;
 	int ret, nr, status = 0;
 
+	ctrl_init(&c);
 	if (a->o.all == (a->nr > 0)) {
 		say("ublk: stop: name the devices, or say --all; see \"ublk help stop\"");
 		return EXIT_USAGE;
@@ -4477,7 +4758,7 @@ static int cmd_stop(const struct args *a)
 		if (ret && !(a->o.all && ret == EXIT_NO_DEVICE))
 			status = ret;
 	}
-	free(ids);
+	dev_ids_end(ids);
 	ctrl_close(&c);
 	return status;
 }
@@ -4497,15 +4778,15 @@ static void check_line(struct report_card *r, const char *state, const char *ite
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	text_vprint(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	if (!r->json) {
-		printf("%-8s %-24s %s\n", state, item, text);
+		print("%-8s %-24s %s\n", state, item, text);
 		return;
 	}
-	printf("%s\n  {\"item\": \"%s\", \"state\": \"%s\", \"text\": ", r->first ? "" : ",", item, state);
+	print("%s\n  {\"item\": \"%s\", \"state\": \"%s\", \"text\": ", r->first ? "" : ",", item, state);
 	json_string(text);
-	printf("}");
+	print("}");
 	r->first = false;
 }
 
@@ -4561,15 +4842,11 @@ static bool check_driver(struct report_card *r, const char *path)
 static void check_limit(struct report_card *r)
 {
 	static const char path[] = "/sys/module/ublk_drv/parameters/ublks_max";
-	unsigned max;
-	FILE *f = fopen(path, "re");
+	uint64_t max;
 
-	if (!f)
-		return;
-	if (fscanf(f, "%u", &max) == 1)
+	if (backend_number(path, &max))
 		check_line(r, "ok", "device limit", "%u (%s), on 6.15 and later for unprivileged devices only",
-			   max, path);
-	fclose(f);
+			   (unsigned)max, path);
 }
 
 static void check_features(struct report_card *r, const struct ctrl *c)
@@ -4593,14 +4870,15 @@ static void check_features(struct report_card *r, const struct ctrl *c)
 static int cmd_check(const struct args *a)
 {
 	struct report_card r = { .json = a->o.json, .first = true };
-	static struct ctrl c = CTRL_NONE;	/* static: see struct ctrl */
+	static struct ctrl c;	/* static: see struct ctrl */
 	struct uring ring = URING_NONE;
 	char path[4096];
 	bool loadable;
 	int ret;
 
+	ctrl_init(&c);
 	if (r.json)
-		printf("{\"checks\": [");
+		print("{\"checks\": [");
 	loadable = driver_path(path, sizeof(path));
 	mounts_complete();
 	check_kernel(&r);
@@ -4634,7 +4912,7 @@ static int cmd_check(const struct args *a)
 	if (ret && !r.status)
 		r.status = EXIT_NO_URING;
 	if (r.json)
-		printf("\n], \"status\": %d}\n", r.status);
+		print("\n], \"status\": %d}\n", r.status);
 	ctrl_close(&c);
 	return r.status;
 }
@@ -4664,28 +4942,28 @@ static const struct verb *verb_find(const char *name)
 
 static void help_all(void)
 {
-	puts("ublk " VERSION ": block devices in user space\n\nusage:");
+	print("ublk " VERSION ": block devices in user space\n\nusage:\n");
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
-		printf("  ublk %-7s %-16s %s\n", verbs[i].name, verbs[i].operands, verbs[i].help);
-	puts("  ublk --version\n\n\"ublk help VERB\" or \"ublk VERB --help\" shows a verb's options.\n"
-	     "A device is named 0, ublkb0 or /dev/ublkb0.");
+		print("  ublk %-7s %-16s %s\n", verbs[i].name, verbs[i].operands, verbs[i].help);
+	print("  ublk --version\n\n\"ublk help VERB\" or \"ublk VERB --help\" shows a verb's options.\n"
+	      "A device is named 0, ublkb0 or /dev/ublkb0.\n");
 }
 
 static int help_verb(const struct verb *v)
 {
 	char left[40];
 
-	printf("usage: ublk %s %s [options]%s\n\n%s\n\noptions:\n", v->name, v->operands,
+	print("usage: ublk %s %s [options]%s\n\n%s\n\noptions:\n", v->name, v->operands,
 	       v->be ? " [-- COMMAND [ARG...]]" : "", v->help);
 	for (size_t i = 0; i < ARRAY_SIZE(option_defs); i++) {
 		const struct option_def *d = &option_defs[i];
 
 		if (!(d->verbs & v->bit))
 			continue;
-		snprintf(left, sizeof(left), "%c%c%c --%s%s%s", d->letter ? '-' : ' ',
+		text_print(left, sizeof(left), "%c%c%c --%s%s%s", d->letter ? '-' : ' ',
 			 d->letter ? d->letter : ' ', d->letter ? ',' : ' ', d->name,
 			 d->arg ? "=" : "", d->arg ? d->arg : "");
-		printf("  %-27s %s\n", left, d->help);
+		print("  %-27s %s\n", left, d->help);
 	}
 	return 0;
 }
@@ -4781,7 +5059,7 @@ static int run(int argc, char **argv)
 	if (argc > 1)
 		return usage_error(NULL, "%s: one argument too many", argv[1]);
 	if (!strcmp(argv[0], "--version"))
-		puts("ublk " VERSION);
+		print("ublk " VERSION "\n");
 	else
 		help_all();
 	return 0;
@@ -4800,7 +5078,8 @@ int main(int argc, char **argv)
 	if (!strncmp(name, "ublk-", 5))
 		v = verb_find(name + 5);
 	status = v ? run_verb(v, argc - 1, argv + 1) : run(argc - 1, argv + (argc > 0));
-	if (fflush(stdout) && !status)
-		status = fail("stdout", STEP_PRINT, errno, NULL);
+	print_flush();
+	if (out.err && !status)
+		status = fail("stdout", STEP_PRINT, out.err, NULL);
 	return status;
 }

@@ -8,6 +8,8 @@
 #include "../ublk.c"
 #undef main
 
+#include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static void fuzz_numbers(const char *text)

@@ -53,6 +53,30 @@ void backend_notice(const char *fmt, ...)
 	(void)fmt;
 }
 
+size_t text_print(char *text, size_t len, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, len, fmt, ap);
+	va_end(ap);
+	return strlen(text);
+}
+
+bool backend_number(const char *path, uint64_t *n)
+{
+	(void)path;
+	(void)n;
+	return false;
+}
+
+int backend_lock_holder(dev_t dev, ino_t ino)
+{
+	(void)dev;
+	(void)ino;
+	return 0;
+}
+
 /* 0, or an error instead of the operation; *len may become less. */
 static int inject(size_t *len)
 {

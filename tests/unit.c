@@ -7,6 +7,8 @@
 #include "../ublk.c"
 #undef main
 
+#include <stdio.h>
+
 static int failed;
 
 static void result(bool ok, const char *name)
@@ -74,6 +76,85 @@ static void test_size_text(void)
 		}
 	}
 	CHECK("sizes for people", ok);
+}
+
+/* ---- text ---- */
+
+/* The same from text_print() and snprintf(), with room for all of it and with less? */
+#define SAME(...) do {								\
+	char ours[64], libcs[64];						\
+										\
+	for (size_t len = 1; len <= sizeof(ours); len++) {			\
+		int n = snprintf(libcs, len, __VA_ARGS__);			\
+		size_t got = text_print(ours, len, __VA_ARGS__);		\
+										\
+		if (strcmp(ours, libcs) || got != strlen(libcs)) {		\
+			printf("# \"%s\", not \"%s\" (%d)\n", ours, libcs, n);	\
+			ok = false;						\
+		}								\
+	}									\
+} while (0)
+
+static void test_text_print(void)
+{
+	const int numbers[] = { 0, 1, 9, 10, 255, 4096, -1, INT32_MAX, INT32_MIN };
+	const unsigned long long wide[] = { 0, 1ULL << 32, UINT64_MAX, 10000000000000000000ULL };
+	volatile int zero = 0;		/* or the compiler warns that a text is cut */
+	bool ok = true;
+
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+		SAME("<%d|%u|%x>", numbers[i] + zero, (unsigned)(numbers[i] + zero), (unsigned)numbers[i]);
+		SAME("%3d|%7u|%-7u|%02x|%04x", numbers[i] + zero, (unsigned)numbers[i], (unsigned)numbers[i],
+		     (unsigned)numbers[i], (unsigned)numbers[i]);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(wide); i++)
+		SAME("%llu 0x%llx", wide[i] + (unsigned)zero, wide[i]);
+	SAME("%s%s", "", "text" + zero);
+	SAME("[%-8s][%8s][%2s][%-2s]", "five5" + zero, "five5", "long", "long");
+	SAME("[%.*s][%.20s][%.2s][%.*s]", 3 + zero, "abcdef", "ghi", "jkl", 0, "mno");
+	SAME("%c%c 100 %% of %s", 'x', 'y' + zero, "it");
+	CHECK("text: as a libc's, whole and cut", ok);
+}
+
+static void test_lines(void)
+{
+	static const char *const made[] = { "first\n", "\n", "x", "last" };
+	const size_t rest = 3 * sizeof(((struct lines *)0)->buf);
+	char path[] = "lines.XXXXXX", *line;
+	int fd = mkstemp(path);
+	struct lines l;
+	bool ok = true;
+
+	unlink(path);
+	for (size_t i = 0; i < ARRAY_SIZE(made); i++) {
+		ok = ok && write(fd, made[i], strlen(made[i])) > 0;
+		for (size_t n = 0; i == 2 && n <= rest; n++)
+			ok = ok && write(fd, n < rest ? "x" : "\n", 1) == 1;
+	}
+	lseek(fd, 0, SEEK_SET);
+	lines_open(&l, fd);
+	ok = ok && (line = lines_next(&l)) && !strcmp(line, "first");
+	ok = ok && (line = lines_next(&l)) && !strcmp(line, "");
+	ok = ok && (line = lines_next(&l)) && strlen(line) == sizeof(l.buf) - 1 && strspn(line, "x") == strlen(line);
+	ok = ok && (line = lines_next(&l)) && !strcmp(line, "last") && !lines_next(&l) && !lines_next(&l);
+	lines_close(&l);
+	lines_open(&l, -1);
+	ok = ok && !lines_next(&l);
+	lines_close(&l);
+	CHECK("text: lines, one of them too long, the last one without an end", ok);
+}
+
+static void test_words(void)
+{
+	static const char text[] = "Name:\tPPid: 3\nPPid:\t42\nMemTotal:     17 kB\n";
+	uint64_t n = 0;
+	bool ok;
+
+	ok = !strcmp(text_word("a  bc d", 0), "a  bc d") && !strcmp(text_word("a  bc d", 1), "bc d") &&
+	     !strcmp(text_word("a  bc d", 2), "d") && !*text_word("a  bc d", 3) && !*text_word("", 9);
+	ok = ok && text_line(text, "PPid:") && parse_digits(text_line(text, "PPid:"), &n) && n == 42;
+	ok = ok && parse_digits(text_line(text, "MemTotal:"), &n) && n == 17 && !text_line(text, "kB");
+	CHECK("text: words, and lines by their name", ok);
 }
 
 static void test_dev_names(void)
@@ -855,6 +936,9 @@ int main(void)
 	setvbuf(stdout, NULL, _IONBF, 0);
 	test_sizes();
 	test_size_text();
+	test_text_print();
+	test_lines();
+	test_words();
 	test_dev_names();
 	test_option_tables();
 	test_args();
