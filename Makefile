@@ -1,7 +1,16 @@
-# ublk: make, make CC=musl-gcc, make CC=clang; make test, make demo,
-# make bench, make install
+# ublk: make, make CC=musl-gcc, make CC=clang, make ARCH=aarch64; make test,
+# make demo, make bench, make dist, make install
 ifeq ($(origin CC),default)
 CC = gcc
+endif
+# for another machine, with Debian's cross compiler
+cross_x86_64 = x86_64-linux-gnu-
+cross_aarch64 = aarch64-linux-gnu-
+cross_riscv64 = riscv64-linux-gnu-
+cross_armhf = arm-linux-gnueabihf-
+ifdef ARCH
+CROSS = $(or $(cross_$(ARCH)),$(error ARCH=$(ARCH): x86_64, aarch64, riscv64 or armhf))
+CC = $(CROSS)gcc
 endif
 # musl is for who wants it small
 CFLAGS ?= $(if $(findstring musl,$(CC)),-Os,-O2) -g
@@ -13,7 +22,7 @@ Q = $(if $(filter 1,$(V)),,@)
 override CFLAGS += -std=gnu11 -Wall -Wextra -fno-strict-aliasing -fstack-protector-strong -MMD -MP
 # small: a static program has a fixed address, nobody unwinds it, and pages that are half empty cost as much as full ones
 override CFLAGS += -ffunction-sections -fdata-sections -fno-pie -fno-unwind-tables -fno-asynchronous-unwind-tables
-override LDFLAGS += -static -pthread -Wl,--gc-sections -Wl,-z,noseparate-code
+override LDFLAGS += -static -pthread -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,--build-id=none
 objs = ublk.o uring.o backend_mem.o backend_file.o
 
 all: ublk
@@ -41,8 +50,21 @@ install: ublk
 	ln -sf ublk $(DESTDIR)$(PREFIX)/sbin/ublk-mem
 	ln -sf ublk $(DESTDIR)$(PREFIX)/sbin/ublk-file
 
+# The binaries of a release, the same byte by byte whenever and wherever the same compilers build them
+dist:
+	rm -rf build/dist
+	for arch in x86_64 aarch64 riscv64 armhf; do \
+		cc=$$([ $$arch = x86_64 ] && echo CC=musl-gcc || echo ARCH=$$arch) && dir=build/dist/$$arch && \
+		mkdir -p $$dir && cp *.c *.h Makefile $$dir && $(MAKE) -s -C $$dir $$cc strip && \
+		mv $$dir/ublk build/dist/ublk-$$arch && rm -r $$dir || exit; \
+	done
+	cd build/dist && sha256sum ublk-* | tee SHA256SUMS
+
+strip: ublk
+	$(CROSS)strip ublk
+
 clean:
 	rm -rf ublk *.o *.d .flags build
 
-.PHONY: all check test test-unit test-vm test-soak test-kernels demo bench bench-smp install clean FORCE
+.PHONY: all check dist strip test test-unit test-vm test-soak test-kernels demo bench bench-smp install clean FORCE
 -include $(objs:.o=.d)

@@ -51,7 +51,7 @@ here() {
 }
 
 build() {
-	vm_need gcc libc6-dev make
+	vm_need gcc libc6-dev make musl-tools
 	[ -z "${UBLK:-}" ] || return 0
 	if [ "$VM_TRIPLET" ]; then
 		mkdir "$WORK/src" && cp ./*.[ch] Makefile "$WORK/src" && make -s -C "$WORK/src" CC="$CC" ublk

@@ -3841,7 +3841,7 @@ static void orphan_remove(uint64_t cookie)
 			if (!ctrl_get_info(&c, ids[i]) &&
 			    !((c.info.ublksrv_flags ^ cookie) & ~COOKIE_IDENTITY) &&
 			    (c.info.state != UBLK_S_DEV_LIVE || kill(c.info.ublksrv_pid, 0)) &&
-			    !dev_del(&c, ids[i]))
+			    !dev_del(&c, ids[i]) && !ctrl_wait_gone(&c, ids[i], c.info.ublksrv_flags, 2000))
 				nodes_forget(ids[i]);
 	ctrl_close(&c);
 	dev_ids_end(ids);

@@ -1,0 +1,18 @@
+#!/bin/bash
+# What is handed out is small, and the same wherever it is built.
+set -eu
+cd "$(dirname "$0")/.."
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+
+for place in a b/c; do
+	mkdir -p "$dir/$place"
+	cp ./*.c ./*.h Makefile "$dir/$place"
+	out=$(env -u ARCH make -s -C "$dir/$place" CC=musl-gcc strip 2>&1) && ! grep -i warning <<<"$out" ||
+		{ echo "FAIL - unit: builds with musl: $out"; exit 1; }
+done
+if cmp "$dir/a/ublk" "$dir/b/c/ublk"; then echo "ok - unit: two builds in two places are the same"
+else echo "FAIL - unit: two builds in two places are the same"; fi
+size=$(stat -c %s "$dir/a/ublk")
+if [ "$size" -le $((96 * 1024)) ]; then echo "ok - unit: with musl it has $size bytes"
+else echo "FAIL - unit: with musl it has $size bytes, more than 96 KiB"; fi
