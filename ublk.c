@@ -703,9 +703,8 @@ static void mounts_detach(void)
 static int mounts_replace(void)
 {
 	static const struct { const char *dir, *type; } own[] = {
-		{ "proc", "proc" }, { "sys", "sysfs" }, { "dev", "devtmpfs" },
+		{ "dev", "devtmpfs" }, { "proc", "proc" }, { "sys", "sysfs" },
 	};
-	int ret = 0;
 
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
 	    mount("ublk", "/", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=700") || chdir("/.."))
@@ -713,9 +712,9 @@ static int mounts_replace(void)
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++) {
 		if (mkdir(own[i].dir, 0700))
 			return -errno;
-		ret = mount(own[i].type, own[i].dir, own[i].type, MS_NOSUID | MS_NOEXEC, NULL);
+		if (mount(own[i].type, own[i].dir, own[i].type, MS_NOSUID | MS_NOEXEC, NULL) && i == 0)
+			makes_nodes = true;
 	}
-	makes_nodes = ret != 0;		/* of the last one */
 	if (mkdir("old", 0700))
 		return -errno;
 	if (syscall(SYS_pivot_root, ".", "old") == 0)
@@ -3826,10 +3825,10 @@ static void dev_ids_end(uint32_t *ids)
 /*
  * The server died on its way up, and may have left a half-made device that
  * nobody else will remove. Found by its cookie: even the server itself did not
- * know the number if it died between ADD_DEV and the answer. Not one that
- * somebody else has taken over with ublk recover.
+ * know the number if it died between ADD_DEV and the answer. If it may have
+ * been up, not one that somebody else has taken over with ublk recover.
  */
-static void orphan_remove(uint64_t cookie)
+static void orphan_remove(uint64_t cookie, bool was_up)
 {
 	static struct ctrl c;	/* static: see struct ctrl */
 	uint32_t *ids;
@@ -3840,7 +3839,7 @@ static void orphan_remove(uint64_t cookie)
 		for (int i = 0; i < nr; i++)
 			if (!ctrl_get_info(&c, ids[i]) &&
 			    !((c.info.ublksrv_flags ^ cookie) & ~COOKIE_IDENTITY) &&
-			    (c.info.state != UBLK_S_DEV_LIVE || kill(c.info.ublksrv_pid, 0)) &&
+			    !(was_up && c.info.state == UBLK_S_DEV_LIVE && kill(c.info.ublksrv_pid, 0) == 0) &&
 			    !dev_del(&c, ids[i]) && !ctrl_wait_gone(&c, ids[i], c.info.ublksrv_flags, 2000))
 				nodes_forget(ids[i]);
 	ctrl_close(&c);
@@ -3852,7 +3851,7 @@ static void orphan_remove(uint64_t cookie)
  * with it whoever asks it anything about the device, if the server dies while
  * START_DEV reads the partition table. Whoever waits for us is not to hang.
  */
-static void orphan_remove_apart(uint64_t cookie)
+static void orphan_remove_apart(uint64_t cookie, bool was_up)
 {
 	int64_t end = now_ms() + 3000;
 	pid_t pid = fork();
@@ -3860,7 +3859,7 @@ static void orphan_remove_apart(uint64_t cookie)
 	if (pid == 0) {
 		stdio_to_null();
 		mounts_complete();
-		orphan_remove(cookie);
+		orphan_remove(cookie, was_up);
 		_exit(0);
 	}
 	while (pid > 0 && waitpid(pid, NULL, WNOHANG) == 0) {
@@ -4080,7 +4079,7 @@ static int guard(struct server *s)
 		s->be->close(&s->dev);
 	/* if it is still there: its clients are to get errors, not to wait for ever */
 	if (s->again || (made && g.pid))
-		orphan_remove_apart(s->cookie);
+		orphan_remove_apart(s->cookie, s->again);
 	return g.status ? g.status : status;
 }
 
@@ -4110,7 +4109,7 @@ static int background_wait(struct background *bg, int report_fd)
 	while (waitpid(bg->pid, &wstatus, 0) < 0 && errno == EINTR)
 		;
 	if (!bg->a->recover)
-		orphan_remove_apart(bg->a->cookie);
+		orphan_remove_apart(bg->a->cookie, false);
 	if (WIFEXITED(wstatus) && WEXITSTATUS(wstatus))
 		return WEXITSTATUS(wstatus);	/* and it has said why */
 	say("ublk: the server ended during start, by signal %d%s%s", WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : 0,
