@@ -97,3 +97,17 @@ bad "what is to be done"
 
 if [ $wrong = 0 ] && [ $lines -ge 300 ]; then echo "ok - unit: $lines malformed command lines, each with status 2 and one line"
 else echo "FAIL - unit: $lines malformed command lines, $wrong of them answered wrongly"; exit 1; fi
+
+# what cannot be printed is status 1 and one line
+wrong=0
+for v in help "help file" --version "mem --help"; do
+	rc=0
+	# shellcheck disable=SC2086 # words
+	err=$("$ublk" $v 2>&1 >/dev/full) || rc=$?
+	if [ $rc != 1 ] || [[ $err != "ublk: stdout: "*": No space left on device" ]]; then
+		wrong=$((wrong + 1))
+		printf '# ublk %s >/dev/full: status %s, stderr "%s"\n' "$v" "$rc" "$err"
+	fi
+done
+if [ $wrong = 0 ]; then echo "ok - unit: a full stdout is an error"
+else echo "FAIL - unit: a full stdout is an error"; exit 1; fi

@@ -19,7 +19,7 @@ fi
 check "io_uring refused by a seccomp filter" one_line 5 'seccomp' \
 	strace -f -qq -o /dev/null -e trace=io_uring_setup -e inject=io_uring_setup:error=EPERM ublk mem 16M
 check "8 descriptors" life prlimit --nofile=8
-check "3 descriptors, and no right to more" one_line 1 "Too many open files" setpriv --bounding-set=-sys_resource prlimit --nofile=3 ublk mem 16M
+check "3 descriptors, and no right to more" one_line 1 "Too many open files\|No file descriptors available" setpriv --bounding-set=-sys_resource prlimit --nofile=3 ublk mem 16M
 check "no memory to lock" life prlimit --memlock=0
 check "no memory to lock, and no right to" life prlimit --memlock=0 setpriv --bounding-set=-ipc_lock
 check "no right to make nodes" life setpriv --bounding-set=-mknod
