@@ -706,6 +706,7 @@ static int mounts_replace(void)
 		{ "dev", "devtmpfs" }, { "proc", "proc" }, { "sys", "sysfs" },
 	};
 
+	makes_nodes = false;
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
 	    mount("ublk", "/", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=700") || chdir("/.."))
 		return -errno;
@@ -722,6 +723,14 @@ static int mounts_replace(void)
 	/* the root is an initramfs, which cannot be moved and need not be freed */
 	mounts_detach();
 	return chroot(".") || chdir("/") ? -errno : 0;
+}
+
+static bool is_mount_root(int fd)
+{
+	uint64_t stx[32] = { 0 };	/* struct statx: attributes are the second */
+
+	return syscall(SYS_statx, fd, "", 0x1000 /* AT_EMPTY_PATH */, 0, stx) == 0 &&
+	       stx[1] & 0x2000 /* STATX_ATTR_MOUNT_ROOT, 5.8 */;
 }
 
 /*
@@ -741,9 +750,11 @@ static int mounts_leave_now(void)
 	struct stat theirs, ours;
 	int ret = 0;
 
-	if (dev < 0 && errno == ENOENT && mkdir("/dev", 0755) == 0)
-		dev = open("/dev", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (root < 0 || cwd < 0 || unshare(CLONE_NEWNS)) {
+	if (root < 0 || cwd < 0) {
+		ret = -errno;
+	} else if (!is_mount_root(root)) {
+		ret = -EINVAL;	/* a chroot to a mere directory: what is outside of it cannot be left */
+	} else if (unshare(CLONE_NEWNS)) {
 		ret = -errno;
 	} else {
 		ret = mounts_replace();
@@ -751,6 +762,7 @@ static int mounts_leave_now(void)
 		if (ret && (home < 0 || setns(home, CLONE_NEWNS) || fchdir(root) || chroot(".") || fchdir(cwd)))
 			debug("back to the caller's mounts: %s", strerror(errno));
 	}
+	makes_nodes &= !ret;
 	/* all devtmpfs are one */
 	if (!ret && dev >= 0 && (makes_nodes || fstat(dev, &theirs) || stat("/dev", &ours) ||
 				 theirs.st_dev != ours.st_dev)) {
@@ -815,7 +827,9 @@ static int node_make(int dir, const char *path)
 		return 0;
 	if (errno != EEXIST)
 		return -errno;
-	if (fstatat(dir, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && (st.st_mode & S_IFMT) == type && st.st_rdev == devno)
+	if (fstatat(dir, path, &st, AT_SYMLINK_NOFOLLOW) || (st.st_mode & S_IFMT) != type)
+		return -EEXIST;
+	if (st.st_rdev == devno)
 		return 0;
 	/* of a device that is gone: its name is ours now */
 	return unlinkat(dir, path, 0) || mknodat(dir, path, type | 0600, devno) ? -errno : 0;
@@ -854,25 +868,23 @@ static int nodes_make(uint32_t id)
 	return ret;
 }
 
-/* The device is gone, and nobody else removes its nodes. */
+/*
+ * The device is gone, and in a /dev that the kernel does not fill nobody else
+ * removes its nodes. Not opened to see: it may be another one of this number by now.
+ */
 static void nodes_forget(uint32_t id)
 {
 	const char *name;
+	struct stat st;
 	struct dir d;
 
+	if (access("/sys/class/misc", F_OK))
+		return;		/* node_devno() could not tell */
 	dir_open(&d, caller_dev, caller_dev >= 0 ? "." : "/dev");
-	while ((name = dir_next(&d))) {
-		int fd;
-
-		if (!is_part(name, "ublkb", id) && !is_part(name, "ublkc", id))
-			continue;
-		/* unless there is another one of this number by now */
-		fd = openat(d.fd, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-		if (fd < 0 && (errno == ENXIO || errno == ENODEV))
+	while ((name = dir_next(&d)))
+		if ((is_part(name, "ublkb", id) || is_part(name, "ublkc", id)) && !node_devno(name) &&
+		    fstatat(d.fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode)))
 			(void)unlinkat(d.fd, name, 0);
-		if (fd >= 0)
-			close(fd);
-	}
 	dir_close(&d);
 }
 
@@ -1748,6 +1760,9 @@ static void io_event(struct queue *q, struct io *io, int res)
 		io_get_data(q, io);
 		return;
 	case UBLK_IO_RES_ABORT:
+		if (io->spare)
+			q->spares_done |= 1U << (io->spare - 1);
+		io->spare = 0;
 		io->state = IO_GONE;
 		q->live--;
 		return;
@@ -2059,6 +2074,7 @@ static int queue_map(struct queue *q)
  * next request, more in one that is allocated, which a device that memory is
  * waiting for must not do. So requests have no more segments, and the ring gets
  * its pieces now, from buffers that are registered and given up again.
+ * It keeps IO_CACHED_MAX: a --qdepth beyond that has no such promise.
  * io_uring/rsrc.c io_kernel_buffer_init().
  */
 enum { IO_CACHED_SEGMENTS = 32, IO_CACHED_MAX = 128 };
@@ -2423,6 +2439,8 @@ static bool dev_claimed(uint32_t id, char *text, size_t len)
 	int fd;
 
 	text_print(node, sizeof(node), NODE_BASE "%u", id);
+	if (makes_nodes)
+		(void)node_make(AT_FDCWD, node);
 	fd = open(node, O_RDONLY | O_EXCL | O_CLOEXEC);
 	if (fd >= 0)
 		close(fd);
@@ -2456,6 +2474,8 @@ static int node_flush(const char *name)
 	int fd, ret;
 
 	text_print(path, sizeof(path), "/dev/%s", name);
+	if (makes_nodes)
+		(void)node_make(AT_FDCWD, path);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
@@ -2660,8 +2680,10 @@ static void server_confine(bool nodes)
 	uint64_t keep = CAP_BIT(CAP_DAC_READ_SEARCH) | CAP_BIT(CAP_SYS_PTRACE) | CAP_BIT(CAP_IPC_LOCK) |
 			CAP_BIT(CAP_SYS_ADMIN) | CAP_BIT(CAP_SYS_RESOURCE);
 	struct caps caps;
-	int ret = mounts_leave();
+	int ret;
 
+	(void)mkdir("/dev", 0755);	/* where nobody has made one: for the node */
+	ret = mounts_leave();
 	if (ret)
 		debug("the caller's mounts are kept: %s", strerror(-ret));
 	oom_protect();		/* there may have been no /proc before */
@@ -2915,16 +2937,21 @@ static int server_start_queues(struct server *s)
 	return ret;
 }
 
-static void stdio_to_null(void)
+/* What reads as nothing and takes everything; without such a node, what refuses both. */
+static int null_open(void)
 {
 	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-	for (int i = 0; i < 3; i++) {
-		if (fd >= 0)
-			dup2(fd, i);
-		else
-			close(i);
-	}
+	return fd >= 0 ? fd : open("/", O_PATH | O_CLOEXEC);
+}
+
+/* 0, 1 and 2 stay open, whatever comes: a backing file must not land there. */
+static void stdio_to_null(void)
+{
+	int fd = null_open();
+
+	for (int i = 0; i < 3 && fd >= 0; i++)
+		dup2(fd, i);
 	if (fd > 2)
 		close(fd);
 }
@@ -2973,6 +3000,7 @@ static struct probe_answer node_probe(const struct probe_order *p)
 	int fd;
 
 	ctrl_init(&c);
+	(void)mounts_leave();	/* to where the node is sure to appear */
 	a.res = ctrl_open(&c, false);
 	if (!a.res)
 		a.res = ctrl_simple(&c, STEP_START, UBLK_CMD_START_DEV, p->id, (uint64_t)getppid());
@@ -3150,7 +3178,8 @@ static int server_up(struct server *s)
 	int ret;
 
 	ret = ctrl_open_node(c, !s->o->no_modprobe && !s->recover);
-	if (ret && ret != -ENOENT)	/* it may be there when we have a /dev of our own */
+	/* it may be there when we have a /dev of our own, unless /sys says that there is no driver */
+	if (ret && (ret != -ENOENT || (!access("/sys/class/misc", F_OK) && access("/sys/class/misc/ublk-control", F_OK))))
 		return ret;
 	ret = s->opened ? 0 : server_open(s);	/* a guard has opened it for us */
 	if (ret)
@@ -3839,7 +3868,7 @@ static void orphan_remove(uint64_t cookie, bool was_up)
 		for (int i = 0; i < nr; i++)
 			if (!ctrl_get_info(&c, ids[i]) &&
 			    !((c.info.ublksrv_flags ^ cookie) & ~COOKIE_IDENTITY) &&
-			    !(was_up && c.info.state == UBLK_S_DEV_LIVE && kill(c.info.ublksrv_pid, 0) == 0) &&
+			    !(was_up && c.info.state == UBLK_S_DEV_LIVE && c.info.ublksrv_pid > 0 && kill(c.info.ublksrv_pid, 0) == 0) &&
 			    !dev_del(&c, ids[i]) && !ctrl_wait_gone(&c, ids[i], c.info.ublksrv_flags, 2000))
 				nodes_forget(ids[i]);
 	ctrl_close(&c);
@@ -4987,7 +5016,7 @@ static void stdio_hold(void)
 	int fd;
 
 	do
-		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+		fd = null_open();
 	while (fd >= 0 && fd <= 2);
 	if (fd > 2)
 		close(fd);

@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -79,6 +80,15 @@ static bool works(void)
 	return ok;
 }
 
+/* Kill the server; the client waits for the next one. */
+static bool replaced(void)
+{
+	int pid = 0;
+
+	return run("list", "0", NULL, NULL) == 0 &&
+	       sscanf(out, "%*[^\n]\n%*s %*s %*s %*s %d", &pid) == 1 && pid > 1 && kill(pid, SIGKILL) == 0 && works();
+}
+
 static int lines(const char *s)
 {
 	int n = 0;
@@ -142,6 +152,8 @@ static void life(const char *name, int mounts, const char *modules)
 	check(stat(NODE, &st) && errno == ENOENT, "the node is gone");
 	check(run("file", "/img", "-d", "--resilient") == 0 && !strcmp(out, NODE "\n"), "file --resilient");
 	check(works(), "write, read");
+	for (int i = 0; i < 3; i++)
+		check(replaced(), "a server that dies has a successor, %d", i);
 	check(run("stop", NODE, NULL, NULL) == 0, "stop");
 	check(stat(NODE, &st) && errno == ENOENT, "the node is gone");
 	unload();

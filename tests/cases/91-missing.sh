@@ -43,6 +43,30 @@ ublk stop 0 && [ "$(echo /dev/*)" = /dev/null ] || { ls -l /dev; exit 1; }
 END
 check "a /dev that is a tmpfs: its nodes are made, and removed" in_dev mode=755 ublk
 check "no devtmpfs in the kernel either" in_dev mode=755 env NO_DEVTMPFS=1 ublk-die
+cp in_dev_do in_dev_life
+cat >in_dev_do <<'END'
+mknod -m 600 /dev/ublk-control c $(sed 's/:/ /' /sys/class/misc/ublk-control/dev) && "$@" mem 16M -d && [ -b /dev/ublkb0 ] && ublk stop 0 || exit 1
+[ -c /dev/ublk-control ] && [ "$(echo /dev/*)" = "/dev/null /dev/ublk-control" ] || { ls -l /dev; exit 1; }
+# what is not a node of ours is nobody's to remove
+echo mine >/dev/ublkb0
+"$@" mem 16M -d && exit 1
+[ "$(cat /dev/ublkb0)" = mine ] && [ -z "$(ublk list)" ]
+END
+check "a /dev that is a tmpfs with the control node in it" in_dev mode=755 ublk
+cat >in_dev_do <<'END'
+"$@" file img -d --resilient && dd if=data of=/dev/ublkb0 bs=1M 2>/dev/null && "$@" stop 0 && cmp -n 1048576 data img
+END
+dirty() { : >img; truncate -s 16M img; sysctl -q vm.dirty_writeback_centisecs=0; in_dev mode=755 env NO_DEVTMPFS=1 ublk-die; }
+check "no devtmpfs, and dirty pages to write before the stop" dirty
+echo 500 >/proc/sys/vm/dirty_writeback_centisecs
+without_null() {	# nor a stderr: what is said must not go into the file
+	mkdir jail && mount -t tmpfs none jail && mkdir jail/dev && cp /bin/ublk jail/ && truncate -s 4M jail/img && cp jail/img before || return
+	unshare -m chroot jail /ublk file /img --resilient --qdepth=2 -d 2>&- >out; st=$?
+	cmp jail/img before || return
+	[ $st != 0 ] || { ublk list >list; kill -9 "$(ublk list --json | jq '.devices[0].pid')"; dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null && ublk stop 0; } || return
+	cmp jail/img before && umount jail
+}
+check "no /dev/null and no stderr: the file stays as it is" without_null
 cat >in_dev_do <<'END'
 "$@" mem 16M -d >out 2>err; st=$?
 [ $st = 1 ] && [ ! -s out ] && [ "$(wc -l <err)" = 1 ] && grep "make the node: $why" err && [ -z "$(ublk list)" ]
