@@ -19,7 +19,7 @@ DESTDIR ?=
 V ?= 0
 Q = $(if $(filter 1,$(V)),,@)
 
-override CFLAGS += -std=gnu11 -Wall -Wextra -fno-strict-aliasing -fstack-protector-strong -MMD -MP
+override CFLAGS += -std=gnu11 -D_FILE_OFFSET_BITS=64 -Wall -Wextra -fno-strict-aliasing -fstack-protector-strong -MMD -MP
 # small: a static program has a fixed address, nobody unwinds it, and pages that are half empty cost as much as full ones
 override CFLAGS += -ffunction-sections -fdata-sections -fno-pie -fno-unwind-tables -fno-asynchronous-unwind-tables
 override LDFLAGS += -static -pthread -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,--build-id=none
