@@ -122,12 +122,16 @@ check "mem --resilient: a read of a hole takes no memory" holes
 gives_up() {	# a server that dies at once, each time: errors to the clients, not an endless wait
 	ublk file img --resilient -d >/dev/null 2>&1 || return
 	sleep 600 </dev/ublkb0 & holder=$!
-	n=0
-	while [ -e /dev/ublkb0 ] && [ $n -lt 400 ]; do
-		p=$(server 2>/dev/null)
-		[ "${p:-null}" = null ] || kill -9 "$p" 2>/dev/null
-		n=$((n + 1))
+	guard=$(awk '{ print $4 }' "/proc/$(server)/stat")
+	# the first has lived, the sixteen after it have not
+	n=0 last=
+	end=$(($(uptime_ms) + 30000))
+	while [ $n -lt 17 ] && [ "$(uptime_ms)" -lt $end ]; do
+		kid= # of a line without an end
+		read -r kid more <"/proc/$guard/task/$guard/children"
+		[ -n "$kid" ] && [ "$kid" != "$last" ] && kill -9 "$kid" && n=$((n + 1)) last=$kid
 	done
+	wait_for 10 [ ! -e /dev/ublkb0 ] || { echo "still there after $n"; ublk list; }
 	kill $holder; wait $holder 2>/dev/null
 	echo "$n kills"
 	wait_for 10 sh -c '! pidof ublk && ! ls /dev/ublkc0'
