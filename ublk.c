@@ -835,13 +835,19 @@ static int node_make(int dir, const char *path)
 	return unlinkat(dir, path, 0) || mknodat(dir, path, type | 0600, devno) ? -errno : 0;
 }
 
-/* Is this <base><id> or <base><id>p<number>? */
-static bool is_part(const char *name, const char *base, uint32_t id)
+/* Is this path <base><id>, or a partition of it, possibly with more words behind? */
+static bool is_node(const char *path, const char *base, uint32_t id)
 {
 	char node[NODE_LEN];
 	const size_t n = text_print(node, sizeof(node), "%s%u", base, id);
 
-	return !strncmp(name, node, n) && (!name[n] || (name[n] == 'p' && isdigit((unsigned char)name[n + 1])));
+	if (strncmp(path, node, n))
+		return false;
+	path += n;
+	if (*path == 'p' && isdigit((unsigned char)path[1]))
+		for (path++; isdigit((unsigned char)*path); path++)
+			;
+	return !*path || isspace((unsigned char)*path);
 }
 
 /* Where the caller's /dev is not the kernel's: the nodes of a disk and its partitions. Returns 0 or -errno. */
@@ -859,7 +865,7 @@ static int nodes_make(uint32_t id)
 	ret = node_make(caller_dev, base);
 	dir_open(&d, AT_FDCWD, path);
 	while ((name = dir_next(&d))) {
-		if (!is_part(name, "ublkb", id))
+		if (!is_node(name, "ublkb", id))
 			continue;
 		one = node_make(caller_dev, name);
 		ret = ret ? ret : one;
@@ -882,10 +888,23 @@ static void nodes_forget(uint32_t id)
 		return;		/* node_devno() could not tell */
 	dir_open(&d, caller_dev, caller_dev >= 0 ? "." : "/dev");
 	while ((name = dir_next(&d)))
-		if ((is_part(name, "ublkb", id) || is_part(name, "ublkc", id)) && !node_devno(name) &&
+		if ((is_node(name, "ublkb", id) || is_node(name, "ublkc", id)) && !node_devno(name) &&
 		    fstatat(d.fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode)))
 			(void)unlinkat(d.fd, name, 0);
 	dir_close(&d);
+}
+
+/* Open a node; if it is missing and ours to make, make it. Returns it or -1. */
+static int node_try(const char *path, int flags, bool ours)
+{
+	int fd = open(path, flags | O_CLOEXEC);
+
+	if (fd >= 0 || errno != ENOENT || !ours)
+		return fd;
+	if (node_make(AT_FDCWD, path) == 0)
+		return open(path, flags | O_CLOEXEC);
+	errno = ENOENT;
+	return -1;
 }
 
 /*
@@ -898,11 +917,9 @@ static int node_open(const char *path, int flags)
 	int fd;
 
 	for (;;) {
-		fd = open(path, flags | O_CLOEXEC);
+		fd = node_try(path, flags, makes_nodes);
 		if (fd >= 0)
 			return fd;
-		if (errno == ENOENT && makes_nodes && node_make(AT_FDCWD, path) == 0)
-			continue;
 		if ((errno != EBUSY && errno != ENOENT) || now_ms() > end)
 			return -errno;
 		nap_ms(2);
@@ -1137,8 +1154,9 @@ static bool driver_find(int dir, char *files, size_t len)
 			strcpy(files, line);
 	}
 	lines_close(&l);
-	for (size_t i = 0; i < 2 * ARRAY_SIZE(endings) && !found; i++) {
-		text_print(files, len, "%sublk_drv.ko%s", usual[i / 4], endings[i % 4]);
+	for (size_t i = 0; i < ARRAY_SIZE(usual) * ARRAY_SIZE(endings) && !found; i++) {
+		text_print(files, len, "%sublk_drv.ko%s", usual[i / ARRAY_SIZE(endings)],
+			   endings[i % ARRAY_SIZE(endings)]);
 		fd = openat(dir, files, O_RDONLY | O_CLOEXEC);
 		found = fd >= 0;
 		if (found)
@@ -1208,9 +1226,7 @@ static void driver_load(void)
 static int ctrl_try_node(struct ctrl *c)
 {
 	c->step = STEP_CONTROL;
-	c->fd = open(CTRL_NODE, O_RDWR | O_CLOEXEC);
-	if (c->fd < 0 && errno == ENOENT && mounts_left && node_make(AT_FDCWD, CTRL_NODE) == 0)
-		c->fd = open(CTRL_NODE, O_RDWR | O_CLOEXEC);
+	c->fd = node_try(CTRL_NODE, O_RDWR, mounts_left);
 	return c->fd < 0 ? -errno : 0;
 }
 
@@ -2028,9 +2044,9 @@ static size_t bufs_size(const struct queue *q)
 static int queue_map_bufs(struct queue *q)
 {
 	const size_t len = bufs_size(q);
-	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *p = pages_get(len);
 
-	if (p == MAP_FAILED)
+	if (!p)
 		return -errno;
 	q->bufs = p;
 	/* a tag that has only seen 4 KiB requests is to cost 4 KiB. EINVAL: kernel without */
@@ -2213,21 +2229,6 @@ static void *queue_thread(void *arg)
 }
 
 /* ---- who uses a device ---- */
-
-/* Is this path <base><id>, or a partition of it, possibly with more words behind? */
-static bool is_node(const char *path, const char *base, uint32_t id)
-{
-	char node[NODE_LEN];
-	const size_t n = text_print(node, sizeof(node), "%s%u", base, id);
-
-	if (strncmp(path, node, n))
-		return false;
-	path += n;
-	if (*path == 'p' && isdigit((unsigned char)path[1]))
-		for (path++; isdigit((unsigned char)*path); path++)
-			;
-	return !*path || isspace((unsigned char)*path);
-}
 
 /* Does MAJ:MIN, as in mountinfo, belong to the disk or one of its partitions? */
 static bool is_devno(const char *devno, size_t len, uint32_t id)
@@ -2439,9 +2440,7 @@ static bool dev_claimed(uint32_t id, char *text, size_t len)
 	int fd;
 
 	text_print(node, sizeof(node), NODE_BASE "%u", id);
-	if (makes_nodes)
-		(void)node_make(AT_FDCWD, node);
-	fd = open(node, O_RDONLY | O_EXCL | O_CLOEXEC);
+	fd = node_try(node, O_RDONLY | O_EXCL, makes_nodes);
 	if (fd >= 0)
 		close(fd);
 	else if (errno == EBUSY)
@@ -2474,9 +2473,7 @@ static int node_flush(const char *name)
 	int fd, ret;
 
 	text_print(path, sizeof(path), "/dev/%s", name);
-	if (makes_nodes)
-		(void)node_make(AT_FDCWD, path);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = node_try(path, O_RDONLY, makes_nodes);
 	if (fd < 0)
 		return -errno;
 	ret = fsync(fd) || ioctl(fd, FLSBUF, 0) ? -errno : 0;

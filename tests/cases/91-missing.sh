@@ -43,7 +43,6 @@ ublk stop 0 && [ "$(echo /dev/*)" = /dev/null ] || { ls -l /dev; exit 1; }
 END
 check "a /dev that is a tmpfs: its nodes are made, and removed" in_dev mode=755 ublk
 check "no devtmpfs in the kernel either" in_dev mode=755 env NO_DEVTMPFS=1 ublk-die
-cp in_dev_do in_dev_life
 cat >in_dev_do <<'END'
 mknod -m 600 /dev/ublk-control c $(sed 's/:/ /' /sys/class/misc/ublk-control/dev) && "$@" mem 16M -d && [ -b /dev/ublkb0 ] && ublk stop 0 || exit 1
 [ -c /dev/ublk-control ] && [ "$(echo /dev/*)" = "/dev/null /dev/ublk-control" ] || { ls -l /dev; exit 1; }
