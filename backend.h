@@ -112,9 +112,7 @@ struct io {
 
 /*
  * The same, and if that SQE succeeds the request is done: a READ or WRITE of
- * all io->len bytes. The loop may then have the kernel commit it at once, and
- * complete() hears of it only if the SQE fails or falls short; or it may not,
- * and complete() is told as ever.
+ * all io->len bytes. complete() hears of it only if it fails or falls short.
  */
 #define IO_QUEUED_LAST (-0x7ffffffe)
 

@@ -80,7 +80,7 @@ struct file {
 	char *map;		/* the device's bytes in the page cache, see file_map(), or NULL */
 	uint32_t *windows;	/* of the mapping, see map_has(): seconds << 8 | count; any queue's thread */
 	int64_t slow_until;	/* ms; HOW_INLINE for writes is off until then; any queue's thread */
-	uint32_t max_rw;	/* bytes that the disk below takes in one piece; 0: not known */
+	uint32_t max_rw;	/* bytes that the disk below takes in one piece; UINT32_MAX: not known */
 	uint32_t punch_align;	/* fallocate on a block device wants whole blocks of it */
 	bool is_bdev;
 	int created_in;		/* the directory of a file that we have created, to be unlinked if
@@ -110,18 +110,16 @@ static bool io_is_sync(const struct io *io)
 }
 
 /* READ or WRITE what is left of the request. async: the last try said EAGAIN. */
-static int file_rw(struct queue *q, struct io *io, bool async)
+static inline int file_rw(struct queue *q, const struct dev *dev, struct io *io, bool async)
 {
 	struct io_uring_sqe *sqe = io_sqe(q, io);
-	const struct dev *dev = queue_dev(q);
 	const struct file *f = dev->priv;
 	const bool read = io->op == UBLK_IO_OP_READ;
 	uint32_t len = io->len - io->done;
 
 	/* io_uring does not wait, so what must be split would go to a worker thread */
-	if (f->max_rw && len > f->max_rw)
+	if (len > f->max_rw)
 		len = f->max_rw;
-
 	if (dev->data_path == DATA_ZERO_COPY) {
 		sqe->opcode = read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
 		sqe->buf_index = io->tag;
@@ -132,12 +130,13 @@ static int file_rw(struct queue *q, struct io *io, bool async)
 	}
 	sqe->len = len;
 	sqe->off = f->base + io->off + io->done;
-	if (!read && io->flags & UBLK_IO_F_FUA)
-		sqe->rw_flags = IORING_RWF_DSYNC;
 	if (async)
 		sqe->flags |= IOSQE_ASYNC;
-	/* an error of a write that must be safe is to be kept: see file_sync_err() */
-	return len < io->len || io_is_sync(io) ? IO_QUEUED : IO_QUEUED_LAST;
+	if (io_is_sync(io)) {
+		sqe->rw_flags = IORING_RWF_DSYNC;
+		return IO_QUEUED;	/* its error is to be kept: see file_sync_err() */
+	}
+	return len < io->len ? IO_QUEUED : IO_QUEUED_LAST;
 }
 
 static int file_flush(struct queue *q, struct io *io)
@@ -328,7 +327,7 @@ static int file_start(struct queue *q, struct io *io, bool again)
 	switch (io->op) {
 	case UBLK_IO_OP_READ:
 	case UBLK_IO_OP_WRITE:
-		return file_rw(q, io, again);
+		return file_rw(q, queue_dev(q), io, again);
 	case UBLK_IO_OP_FLUSH:
 		return file_flush(q, io);
 	case UBLK_IO_OP_DISCARD:
@@ -364,12 +363,13 @@ static int file_complete(struct queue *q, struct io *io, int res)
 	if (res == 0)
 		return io->op == UBLK_IO_OP_READ ? file_end_of_file(f) : -EIO;
 	io->done += (uint32_t)res;
-	return io->done < io->len ? file_rw(q, io, false) : (int)io->len;
+	return io->done < io->len ? file_start(q, io, false) : (int)io->len;
 }
 
 static int file_queue(struct queue *q, struct io *io)
 {
-	struct file *f = queue_dev(q)->priv;
+	const struct dev *dev = queue_dev(q);
+	struct file *f = dev->priv;
 	int ret = -EAGAIN;
 
 	if (io_is_sync(io) && file_sync_err(f, 0))
@@ -378,8 +378,8 @@ static int file_queue(struct queue *q, struct io *io)
 	if (io->op != UBLK_IO_OP_READ && io->op != UBLK_IO_OP_WRITE)
 		return file_start(q, io, false);
 	if (f->cached)
-		ret = file_try(queue_dev(q), f, io);
-	return ret == -EAGAIN ? file_rw(q, io, false) : file_complete(q, io, ret);
+		ret = file_try(dev, f, io);
+	return ret == -EAGAIN ? file_rw(q, dev, io, false) : file_complete(q, io, ret);
 }
 
 /* ---- opening ---- */
@@ -514,9 +514,9 @@ static uint64_t bdev_limit(dev_t devno, const char *name)
 
 /*
  * The largest request that a disk takes in one piece, in bytes, even if no two
- * pages of its memory lie side by side; 0: it has no queue of requests (brd,
- * device-mapper), or is not known. A larger one would be for a worker thread of
- * the ring, and that for memory.
+ * pages of its memory lie side by side; UINT32_MAX: it has no queue of requests
+ * (brd, device-mapper), or is not known. A larger one would be for a worker
+ * thread of the ring, and that for memory.
  */
 static uint32_t bdev_max_rw(dev_t devno)
 {
@@ -524,10 +524,12 @@ static uint32_t bdev_max_rw(dev_t devno)
 	char path[128];
 
 	if (!bdev_attr(devno, "mq", path, sizeof(path)))
-		return 0;
+		return UINT32_MAX;
 	sectors = bdev_limit(devno, "queue/max_sectors_kb") / 4 * 4096;
 	segments = bdev_limit(devno, "queue/max_segments") * (uint64_t)getpagesize();
-	return (uint32_t)(segments && segments < sectors ? segments : sectors);
+	if (segments && segments < sectors)
+		return (uint32_t)segments;
+	return sectors ? (uint32_t)sectors : UINT32_MAX;
 }
 
 /*
@@ -728,6 +730,7 @@ static int file_open(struct dev *dev, const struct options *o, const char **why)
 	f->created_in = -1;
 	f->base = o->offset;
 	f->page = (uint64_t)getpagesize();
+	f->max_rw = UINT32_MAX;
 	dev->priv = f;
 	dev->read_only = o->read_only;
 	dev->block_size = o->block_size ? (uint32_t)o->block_size : 512;

@@ -26,13 +26,13 @@ export TMPDIR=$WORK
 # shellcheck source=tests/vm.sh
 . tests/vm.sh
 
-label=unit passed=0 failed=0 skipped=0
+label=unit passed=0 failed=0 skipped=0 failures=()
 
 # vm_out LINE: show a line of a test, with the label in front, and count it if it is a result
 vm_out() {
 	case $1 in
 	"ok - "*) passed=$((passed + 1)) ;;
-	*"FAIL - "*) failed=$((failed + 1)) ;; # also behind what something else left on the line
+	*"FAIL - "*) failed=$((failed + 1)) failures+=("[$label] $1") ;; # also behind what something else left on the line
 	"skip - "*) skipped=$((skipped + 1)) ;;
 	esac
 	printf '[%s] %s\n' "$label" "$1"
@@ -229,5 +229,6 @@ all | unit) unit ;;
 esac
 # shellcheck disable=SC2086 # a list
 [ "$mode" = unit ] || vms $kernels
+[ "$failed" -eq 0 ] || printf '%s\n' "" "what failed:" "${failures[@]}" # again: a long run's end may be all that is kept
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

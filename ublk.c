@@ -33,6 +33,7 @@
  *	 IO_FETCHED --CQE 1: a WRITE, its data not copied yet-->
  *	 IO_GET_DATA --CQE 0: copied--> IO_SERVED
  *	 IO_FETCHED --CQE 0 or 1, no buffer free--> IO_WAITS --one free--> as above
+ *	 IO_SERVED --the backend's last operation--> IO_LAST --CQE: all of it--> IO_SERVED
  *	 IO_FETCHED --CQE -ENODEV--> IO_GONE, for good
  *
  * COMMIT_AND_FETCH gives the result of one request and asks for the next in
@@ -1381,7 +1382,7 @@ static int ctrl_wait_gone(struct ctrl *c, uint32_t id, uint64_t cookie, int time
 
 /* ---- queues, tags and the loop ---- */
 
-enum io_state { IO_FETCHED, IO_WAITS, IO_GET_DATA, IO_SERVED, IO_PAIRED, IO_CHAINED, IO_GONE };
+enum io_state { IO_FETCHED, IO_WAITS, IO_GET_DATA, IO_SERVED, IO_LAST, IO_PAIRED, IO_CHAINED, IO_GONE };
 
 /* What a CQE on a queue's ring belongs to: the low byte of user_data. */
 enum kind { KIND_IO, KIND_GET_DATA, KIND_BACKEND, KIND_CTRL, KIND_SIGNAL, KIND_PROBE, KIND_HOLD };
@@ -1417,7 +1418,6 @@ struct queue {
 	struct io **held;			/* requests that are done, to be committed in this turn */
 	unsigned nr_held;
 	uintptr_t page;				/* bytes */
-	struct io_uring_sqe *last_sqe;		/* that io_sqe() gave out */
 	uint64_t served;			/* requests committed; other threads read it */
 
 	uint16_t q_id, depth;
@@ -1527,12 +1527,21 @@ static inline void io_command(struct queue *q, struct io *io, enum kind kind, ui
 	memcpy(sqe->cmd, &cmd, sizeof(cmd));
 }
 
+/* The commit of what is in its spare buffer, if it has one, is on its way to the kernel. */
+static inline void io_spare_done(struct queue *q, struct io *io)
+{
+	if (!io->spare)
+		return;
+	q->spares_done |= 1U << (io->spare - 1);
+	io->spare = 0;
+}
+
 /*
  * The one place where a request is committed: whole, or as an error. The
  * driver takes a short WRITE for a whole one (7.3), and requeues or loops on
  * it before.
  */
-static void io_commit(struct queue *q, struct io *io, int res)
+static inline void io_commit(struct queue *q, struct io *io, int res)
 {
 	const bool has_data = io->op == UBLK_IO_OP_READ || io->op == UBLK_IO_OP_WRITE;
 
@@ -1541,9 +1550,7 @@ static void io_commit(struct queue *q, struct io *io, int res)
 		res = 0;
 	if (res >= 0 && has_data && (uint32_t)res != io->len)
 		res = -EIO;
-	if (io->spare)
-		q->spares_done |= 1U << (io->spare - 1);
-	io->spare = 0;
+	io_spare_done(q, io);
 	io->state = IO_FETCHED;
 	io_command(q, io, KIND_IO, q->cmd_commit, res);
 }
@@ -1569,14 +1576,12 @@ static inline int io_check(const struct dev *dev, const struct io *io)
 	default:
 		return -EOPNOTSUPP;
 	}
-	if (!longest)
-		return -EOPNOTSUPP;
 	if (dev->read_only && io->op != UBLK_IO_OP_READ)
 		return -EIO;
 	if (io->off > dev->size || io->len > dev->size - io->off)
 		return -EIO;
 	if (!io->len || io->len > longest || (io->off | io->len) & (dev->block_size - 1))
-		return -EIO;
+		return longest ? -EIO : -EOPNOTSUPP;
 	return 0;
 }
 
@@ -1611,7 +1616,8 @@ static inline void io_read_iod(const struct queue *q, struct io *io)
 		  UINT32_MAX : iod.nr_sectors << SECTOR_SHIFT;
 	if (io->op == UBLK_IO_OP_FLUSH)
 		io->len = 0;
-	io->buf = io_default_buf(q, io);
+	if (q->dev->data_path != DATA_ZERO_COPY)
+		io->buf = io_default_buf(q, io);
 }
 
 /*
@@ -1671,7 +1677,7 @@ static int io_start(struct queue *q, struct io *io)
  */
 static void io_chain(struct queue *q, struct io *io)
 {
-	q->last_sqe->flags |= IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
+	uring_last_sqe(&q->ring)->flags |= IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
 	io_commit(q, io, (int)io->len);
 	io->state = IO_CHAINED;
 }
@@ -1690,15 +1696,19 @@ static inline void io_finish(struct queue *q, struct io *io, int res)
 	else if (q->few && q->dev->data_path == DATA_ZERO_COPY)
 		io_chain(q, io);
 	else
-		return;
-	queue_count(q, 1);
+		io->state = IO_LAST;
+	if (io->state != IO_LAST)
+		queue_count(q, 1);
 }
 
 /* An SQE of the backend has ended. Among many, what is done is committed later: see queue_turn(). */
 static void io_complete(struct queue *q, struct io *io, int res)
 {
+	const bool whole = io->state == IO_LAST && res == (int)io->len;
+
 	io->state = IO_SERVED;
-	res = q->be->complete(q, io, res);
+	if (!whole)
+		res = q->be->complete(q, io, res);
 	if (q->few || res == IO_QUEUED || res == IO_QUEUED_LAST) {
 		io_finish(q, io, res);
 		return;
@@ -1763,7 +1773,7 @@ static void io_got_data(struct queue *q, struct io *io)
 }
 
 /* The driver has something for a tag: the states at the head of this file. */
-static void io_event(struct queue *q, struct io *io, int res)
+static inline void io_event(struct queue *q, struct io *io, int res)
 {
 	switch (res) {
 	case UBLK_IO_RES_OK:
@@ -1776,9 +1786,7 @@ static void io_event(struct queue *q, struct io *io, int res)
 		io_get_data(q, io);
 		return;
 	case UBLK_IO_RES_ABORT:
-		if (io->spare)
-			q->spares_done |= 1U << (io->spare - 1);
-		io->spare = 0;
+		io_spare_done(q, io);
 		io->state = IO_GONE;
 		q->live--;
 		return;
@@ -1826,7 +1834,6 @@ struct io_uring_sqe *io_sqe(struct queue *q, const struct io *io)
 	struct io_uring_sqe *sqe = queue_sqe(q);
 
 	q->backend_sqes++;
-	q->last_sqe = sqe;
 	sqe->flags = IOSQE_FIXED_FILE;
 	sqe->fd = BACKING_FILE;
 	sqe->user_data = user_data_pack(KIND_BACKEND, io->tag);
@@ -1967,16 +1974,15 @@ static void queue_entered(struct queue *q)
  */
 static void queue_reap(struct queue *q)
 {
-	struct io_uring_cqe cqe;
-
 	for (unsigned nr = uring_cqes(&q->ring); nr; nr--) {
-		cqe = uring_take_cqe(&q->ring);
-		queue_dispatch(q, &cqe);
+		queue_dispatch(q, uring_take_cqe(&q->ring));
 		if (q->backend_sqes < HAND_OVER)
 			continue;
+		uring_give_back(&q->ring);
 		(void)uring_submit(&q->ring);	/* what was not taken goes with the next ones */
 		queue_entered(q);
 	}
+	uring_give_back(&q->ring);
 }
 
 /* Hand over what was prepared, and deal with all that is there then. Returns 0 or -ETIME. */

@@ -93,6 +93,7 @@ static int ring_map(struct uring *ring, const struct io_uring_params *p)
 	ring->cq_mask = p->cq_entries - 1;
 	ring->cq_khead = (uint32_t *)(base + p->cq_off.head);
 	ring->cq_ktail = (uint32_t *)(base + p->cq_off.tail);
+	uring_refill(ring);
 
 	if (p->flags & IORING_SETUP_NO_SQARRAY)
 		return 0;
@@ -164,11 +165,14 @@ void uring_exit(struct uring *ring)
 static int ring_enter(struct uring *ring, unsigned wait_nr, unsigned flags, const struct enter_arg *arg)
 {
 	const unsigned nr = uring_sqes(ring);
+	int ret;
 
 	/* pairs with the kernel's acquire of tail: the SQEs are filled before */
 	__atomic_store_n(ring->sq_ktail, ring->sq_tail, __ATOMIC_RELEASE);
-	return sys_result(syscall(__NR_io_uring_enter, ring->enter_fd, nr, wait_nr, ring->enter_flags | flags,
-				  arg, arg ? sizeof(*arg) : 0));
+	ret = sys_result(syscall(__NR_io_uring_enter, ring->enter_fd, nr, wait_nr, ring->enter_flags | flags,
+				 arg, arg ? sizeof(*arg) : 0));
+	uring_refill(ring);
+	return ret;
 }
 
 int uring_submit(struct uring *ring)

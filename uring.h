@@ -156,6 +156,7 @@ struct uring {
 	struct io_uring_sqe *sqes;
 	unsigned sqe_shift;		/* 0, or 1 with IORING_SETUP_SQE128 */
 	unsigned sq_tail, sq_mask;
+	unsigned sq_left;		/* SQEs that can be filled; the kernel gives more when it is entered */
 	const uint32_t *sq_khead;
 	uint32_t *sq_ktail;
 
@@ -188,11 +189,23 @@ int uring_init(struct uring *ring, unsigned entries, unsigned flags);
  */
 void uring_exit(struct uring *ring);
 
+/* The SQE of this number, counted from the first that was ever filled. */
+static inline struct io_uring_sqe *uring_sqe_at(const struct uring *ring, unsigned nr)
+{
+	return &ring->sqes[(size_t)(nr & ring->sq_mask) << ring->sqe_shift];
+}
+
 /* SQEs filled that the kernel has not taken: after uring_enter(), normally none. */
 static inline unsigned uring_sqes(const struct uring *ring)
 {
 	/* pairs with the kernel's release of head when it has consumed SQEs */
 	return ring->sq_tail - __atomic_load_n(ring->sq_khead, __ATOMIC_ACQUIRE);
+}
+
+/* To be called when the kernel has been entered: what it has taken can be filled again. */
+static inline void uring_refill(struct uring *ring)
+{
+	ring->sq_left = ring->sq_mask + 1 - uring_sqes(ring);
 }
 
 /*
@@ -204,11 +217,18 @@ static inline struct io_uring_sqe *uring_get_sqe(struct uring *ring)
 {
 	struct io_uring_sqe *sqe;
 
-	if (uring_sqes(ring) > ring->sq_mask)
+	if (!ring->sq_left)
 		return NULL;
-	sqe = &ring->sqes[(size_t)(ring->sq_tail++ & ring->sq_mask) << ring->sqe_shift];
+	ring->sq_left--;
+	sqe = uring_sqe_at(ring, ring->sq_tail++);
 	memset(sqe, 0, sizeof(*sqe));
 	return sqe;
+}
+
+/* The SQE that uring_get_sqe() gave out last. */
+static inline struct io_uring_sqe *uring_last_sqe(const struct uring *ring)
+{
+	return uring_sqe_at(ring, ring->sq_tail - 1);
 }
 
 /*
@@ -238,9 +258,7 @@ int uring_restrict(struct uring *ring, const struct io_uring_restriction *allowe
 /* The last SQE that the kernel has taken, as it was filled; not before the first uring_enter(). */
 static inline const struct io_uring_sqe *uring_last_taken(const struct uring *ring)
 {
-	unsigned last = __atomic_load_n(ring->sq_khead, __ATOMIC_ACQUIRE) - 1;
-
-	return &ring->sqes[(size_t)(last & ring->sq_mask) << ring->sqe_shift];
+	return uring_sqe_at(ring, __atomic_load_n(ring->sq_khead, __ATOMIC_ACQUIRE) - 1);
 }
 
 /* CQEs that wait to be taken. */
@@ -250,14 +268,17 @@ static inline unsigned uring_cqes(const struct uring *ring)
 	return __atomic_load_n(ring->cq_ktail, __ATOMIC_ACQUIRE) - ring->cq_head;
 }
 
-/* Take one of those, copied before its slot is given back. */
-static inline struct io_uring_cqe uring_take_cqe(struct uring *ring)
+/* Take one of those. Its slot stays as it is until uring_give_back(). */
+static inline const struct io_uring_cqe *uring_take_cqe(struct uring *ring)
 {
-	const struct io_uring_cqe cqe = ring->cqes[ring->cq_head++ & ring->cq_mask];
+	return &ring->cqes[ring->cq_head++ & ring->cq_mask];
+}
 
-	/* pairs with the kernel's acquire of head: the slot may be used again */
+/* The slots of all CQEs that have been taken may be used again. */
+static inline void uring_give_back(struct uring *ring)
+{
+	/* pairs with the kernel's acquire of head: the CQEs are read before */
 	__atomic_store_n(ring->cq_khead, ring->cq_head, __ATOMIC_RELEASE);
-	return cqe;
 }
 
 /* Take one CQE if there is one. False: there is none. */
@@ -265,7 +286,8 @@ static inline bool uring_next_cqe(struct uring *ring, struct io_uring_cqe *cqe)
 {
 	if (!uring_cqes(ring))
 		return false;
-	*cqe = uring_take_cqe(ring);
+	*cqe = *uring_take_cqe(ring);
+	uring_give_back(ring);
 	return true;
 }
 

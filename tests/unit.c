@@ -306,6 +306,14 @@ static void fake_init(struct fake *f, uint32_t start, unsigned shift)
 		.cqes = f->cqes, .cq_head = start, .cq_mask = FAKE_ENTRIES - 1,
 		.cq_khead = &f->cq_head, .cq_ktail = &f->cq_tail,
 	};
+	uring_refill(&f->ring);
+}
+
+/* The kernel takes all SQEs. */
+static void fake_take(struct fake *f, struct uring *ring)
+{
+	f->sq_head = ring->sq_tail;
+	uring_refill(ring);
 }
 
 static bool ring_fills(uint32_t start, unsigned shift)
@@ -321,6 +329,7 @@ static bool ring_fills(uint32_t start, unsigned shift)
 	}
 	ok = ok && !uring_get_sqe(&f.ring);		/* full */
 	f.sq_head++;					/* the kernel took one */
+	uring_refill(&f.ring);
 	sqe = uring_get_sqe(&f.ring);
 	ok = ok && sqe == &f.sqes[(start % FAKE_ENTRIES) << shift] && !uring_get_sqe(&f.ring);
 	return ok;
@@ -425,6 +434,7 @@ static void test_io_check(void)
 
 static struct io test_ios[4], *test_held[4];
 static int backend_result;
+static unsigned completed;	/* calls of canned_complete() */
 static bool keep_held;		/* the turn goes on */
 
 static int canned_queue(struct queue *q, struct io *io)
@@ -438,6 +448,7 @@ static int canned_queue(struct queue *q, struct io *io)
 static int canned_complete(struct queue *q, struct io *io, int res)
 {
 	(void)q, (void)io;
+	completed++;
 	return res;
 }
 
@@ -460,7 +471,7 @@ static unsigned commands(struct fake *f, uint64_t user_data, int res, struct ubl
 	sqe = &f->sqes[(f->ring.sq_tail - 1) & f->ring.sq_mask];
 	memcpy(cmd, sqe->cmd, sizeof(*cmd));
 	*op = sqe->cmd_op;
-	f->sq_head = f->ring.sq_tail;
+	fake_take(f, &f->ring);
 	return f->ring.sq_tail - before;
 }
 
@@ -554,6 +565,11 @@ static void test_chains(struct fake *f)
 	test_queue.few = false;
 	ok = commands(f, news, 0, &cmd, &op) == 1 && commands(f, done, 4096, &cmd, &op) == 1 && cmd.result == 4096;
 	CHECK("chain: not among many requests", ok);
+	completed = 0;
+	ok = commands(f, news, 0, &cmd, &op) == 1 && commands(f, done, 4096, &cmd, &op) == 1 && !completed &&
+	     commands(f, news, 0, &cmd, &op) == 1 && commands(f, done, 512, &cmd, &op) == 1 && completed == 1 &&
+	     cmd.result == -EIO;
+	CHECK("last: only of a failed or short operation the backend is told", ok);
 	keep_held = true;
 	ok = commands(f, news, 0, &cmd, &op) == 1 && commands(f, done, 4096, &cmd, &op) == 0 &&
 	     test_queue.nr_held == 1 && io->state == IO_SERVED;
@@ -561,7 +577,7 @@ static void test_chains(struct fake *f)
 	test_queue.ring = f->ring;
 	queue_commit_held(&test_queue);
 	f->ring = test_queue.ring;
-	f->sq_head = f->ring.sq_tail;
+	fake_take(f, &f->ring);
 	CHECK("held: among many requests a commit waits for the end of the turn", ok && io->state == IO_FETCHED &&
 	      !test_queue.nr_held);
 	test_queue.few = true;
@@ -791,7 +807,7 @@ static const struct io_uring_sqe *file_sqe(void)
 
 	if (file_fake.sq_head == tail)
 		return NULL;
-	file_fake.sq_head = tail;
+	fake_take(&file_fake, &file_q.ring);
 	return &file_fake.sqes[(tail - 1) & file_q.ring.sq_mask];
 }
 
