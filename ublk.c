@@ -1394,6 +1394,7 @@ static uint64_t user_data_pack(enum kind kind, unsigned tag)
 
 #define FEW			4	/* CQEs in a turn up to which a chain costs less: make bench */
 #define HAND_OVER		16	/* SQEs of the backend that are worth a system call: see queue_reap() */
+#define TASK_WORK		20	/* events that become CQEs in one system call, if there are so many */
 #define MAX_ROUNDS		3	/* that a commit is held for: see queue_turn() */
 #define SPARE_BUFS		2	/* see io_take_buf() */
 #define QUEUE_SPARE_SQES	8	/* besides two a tag: the polls of thread 0 */
@@ -1412,6 +1413,7 @@ struct queue {
 	uint32_t cmd_fetch, cmd_commit, cmd_get_data;	/* encoded */
 	unsigned live;				/* tags that are not IO_GONE */
 	unsigned expected;			/* CQEs that the next turn brings besides news: IO_PAIRED */
+	unsigned reaped;			/* CQEs, when the ring was entered last */
 	bool can_pair;				/* GET_DATA is answered on the spot */
 	bool few, was_few;			/* this turn has little to do, and so had the last; see queue_enter() */
 	unsigned backend_sqes;			/* that io_sqe() has given out since the ring was entered */
@@ -1601,21 +1603,18 @@ static void *io_default_buf(const struct queue *q, const struct io *io)
 }
 
 /*
- * Read the descriptor, once, into the tag's slot. A sector number or count
- * whose bytes do not fit becomes one that io_check() refuses.
+ * Read the descriptor, once, into the tag's slot. If the bytes of its sectors
+ * do not fit it gets an offset that io_check() refuses.
  */
 static inline void io_read_iod(const struct queue *q, struct io *io)
 {
 	const struct ublksrv_io_desc iod = q->iods[io->tag];
+	const bool fits = !(iod.start_sector >> (64 - SECTOR_SHIFT) | iod.nr_sectors >> (32 - SECTOR_SHIFT));
 
 	io->op = iod.op_flags & 0xff;
 	io->flags = iod.op_flags & ~0xffU;
-	io->off = iod.start_sector > UINT64_MAX >> SECTOR_SHIFT ?
-		  UINT64_MAX : iod.start_sector << SECTOR_SHIFT;
-	io->len = iod.nr_sectors > UINT32_MAX >> SECTOR_SHIFT ?
-		  UINT32_MAX : iod.nr_sectors << SECTOR_SHIFT;
-	if (io->op == UBLK_IO_OP_FLUSH)
-		io->len = 0;
+	io->off = fits ? iod.start_sector << SECTOR_SHIFT : UINT64_MAX;
+	io->len = io->op == UBLK_IO_OP_FLUSH ? 0 : iod.nr_sectors << SECTOR_SHIFT;
 	if (q->dev->data_path != DATA_ZERO_COPY)
 		io->buf = io_default_buf(q, io);
 }
@@ -1974,7 +1973,8 @@ static void queue_entered(struct queue *q)
  */
 static void queue_reap(struct queue *q)
 {
-	for (unsigned nr = uring_cqes(&q->ring); nr; nr--) {
+	q->reaped = uring_cqes(&q->ring);
+	for (unsigned nr = q->reaped; nr; nr--) {
 		queue_dispatch(q, uring_take_cqe(&q->ring));
 		if (q->backend_sqes < HAND_OVER)
 			continue;
@@ -2014,7 +2014,7 @@ static int queue_enter(struct queue *q, unsigned wait_nr, int timeout_ms)
  * Where there are new requests as well as finished ones, the new ones are
  * handed over first, and what they find done at once is committed with the
  * rest: the first commit wakes the client, which then finds more to do and
- * comes back with more.
+ * comes back with more. The same where the kernel may have more to tell.
  */
 static int queue_turn(struct queue *q, int timeout_ms)
 {
@@ -2022,7 +2022,7 @@ static int queue_turn(struct queue *q, int timeout_ms)
 	const bool frees_spare = q->spares_done && q->nr_waits;
 	int ret = queue_enter(q, frees_spare ? 0 : 1 + q->expected, timeout_ms);
 
-	for (int i = 0; i < MAX_ROUNDS && q->nr_held && uring_sqes(&q->ring); i++)
+	for (int i = 0; i < MAX_ROUNDS && q->nr_held && (uring_sqes(&q->ring) || q->reaped >= TASK_WORK); i++)
 		(void)queue_enter(q, 0, -1);	/* without a timeout there is no -ETIME */
 	queue_commit_held(q);
 	return ret;
