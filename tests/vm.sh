@@ -23,6 +23,15 @@ vm_archive() {
 	(cd "$2" && find . | cpio -o -H newc -R 0:0 --quiet) >"$1.$$" && mv "$1.$$" "$1"
 }
 
+# vm_unpack MODULE TO: a module of Debian's, as it is or compressed
+vm_unpack() {
+	case $1 in
+	*.xz) xz -dc "$1" >"$2" ;;
+	*.zst) zstd -qdc "$1" >"$2" ;;
+	*) cp "$1" "$2" ;;
+	esac
+}
+
 # vm_modules KERNELDIR: print the archive of the modules the cases use and those they need
 vm_modules() {
 	local dir=$1 key file tmp module path to release
@@ -38,12 +47,8 @@ vm_modules() {
 			PATH=$PATH:/sbin modprobe -C /dev/null -d "$dir/root" -S "$release" --show-depends "$module" 2>/dev/null || true
 		done | awk '$1 == "insmod" { print $2 }' | sort -u | while read -r path; do
 			to=$tmp/lib/modules/$release/${path##*"/modules/$release/"}
-			mkdir -p "$(dirname "$to")"
-			case $path in
-			*.xz) xz -dc "$path" >"${to%.xz}" ;;
-			*.zst) zstd -qdc "$path" >"${to%.zst}" ;;
-			*) cp "$path" "$to" ;;
-			esac || return
+			to=${to%.xz}
+			mkdir -p "$(dirname "$to")" && vm_unpack "$path" "${to%.zst}" || return
 		done || return
 		PATH=$PATH:/sbin depmod -b "$tmp" "$release" && vm_archive "$file" "$tmp" || return
 		rm -rf "$tmp"
@@ -51,9 +56,16 @@ vm_modules() {
 	echo "$file"
 }
 
+# vm_busybox DIR BUSYBOX: that program, with links for all it can do, in DIR/bin
+vm_busybox() {
+	local applet
+	cp "$2" "$1/bin/busybox"
+	for applet in $(busybox --list | grep -vx busybox); do ln -s busybox "$1/bin/$applet"; done
+}
+
 # vm_programs: print the archive of the guest's programs with their libraries
 vm_programs() {
-	local programs=() libs=() program key file tmp='' applet tree='' busybox
+	local programs=() program key file tmp='' libs applet tree='' busybox
 	if [ "$VM_TRIPLET" ]; then
 		tree=$(arch_tree) || return
 		# shellcheck disable=SC2046,SC2086 # lists
@@ -73,14 +85,13 @@ vm_programs() {
 		touch "$tmp/etc/fstab"
 		# the real programs come before the applets in the guest's PATH, and
 		# its shell is dash because busybox's would prefer the applets
-		cp "$busybox" "$tmp/bin/busybox"
-		for applet in $(busybox --list | grep -vx busybox); do ln -s busybox "$tmp/bin/$applet"; done
+		vm_busybox "$tmp" "$busybox"
 		for program in "${programs[@]}"; do [ "$program" = "$busybox" ] || cp -L "$program" "$tmp/usr/bin/"; done
 		ln -sf ../usr/bin/dash "$tmp/bin/sh"
 		for applet in modprobe insmod rmmod lsmod depmod modinfo; do ln -s ../usr/bin/kmod "$tmp/sbin/$applet"; done
 		if [ "$tree" ]; then
-			mapfile -t libs < <(arch_libs "$tree" "${programs[@]}")
-			for program in "${libs[@]}"; do cp -L "$program" "$tmp/usr/lib/" || return; done
+			libs=$(arch_libs "$tree" "${programs[@]}") || return
+			for program in $libs; do cp -L "$program" "$tmp/usr/lib/" || return; done
 		else
 			ldd "${programs[@]:0:${#programs[@]}-1}" | awk '$2 == "=>" { print $3 } $1 ~ /^\/.*[^:]$/ { print $1 }' | sort -u |
 				while read -r applet; do install -D "$applet" "$tmp$applet" || return; done || return
@@ -91,11 +102,17 @@ vm_programs() {
 	echo "$file"
 }
 
+# vm_initrd DIR KERNELDIR: DIR/initrd of the programs, the modules and DIR/root
+vm_initrd() {
+	local programs modules
+	programs=$(vm_programs) && modules=$(vm_modules "$2") || return
+	vm_archive "$1/case" "$1/root" && cat "$programs" "$modules" "$1/case" >"$1/initrd"
+}
+
 # vm_root_cases KERNELDIR DIR CASEFILE...: DIR/initrd, of DIR/root, that runs the cases
 vm_root_cases() {
-	local kernel=$1 root=$2/root out=$2/initrd modules programs case file line
+	local kernel=$1 dir=$2 root=$2/root case file line
 	shift 2
-	programs=$(vm_programs) && modules=$(vm_modules "$kernel") || return
 	mkdir -p "$root/tests" "$root/bin"
 	install "$VM_TESTS/guest-init" "$root/init"
 	cp "$VM_TESTS/lib.sh" "$@" "$root/tests/"
@@ -105,7 +122,7 @@ vm_root_cases() {
 		for case in "$@"; do basename "$case"; done | { echo "GUEST_CASES='$(tr '\n' ' ')'"; }
 		for line in "CASE_TIMEOUT=${CASE_TIMEOUT:-600}" ${VM_ENV:-}; do echo "export $line"; done
 	} >"$root/tests/env"
-	vm_archive "$out.case" "$root" && cat "$programs" "$modules" "$out.case" >"$out"
+	vm_initrd "$dir" "$kernel"
 }
 
 # vm_root_bare KERNELDIR DIR: DIR/initrd, of DIR/root, with $VM_BARE (tests/bare.c) as init, ublk, the driver and nothing else
@@ -118,31 +135,25 @@ vm_root_bare() {
 	install "${UBLK:-./ublk}" "$2/ublk"
 	install "$VM_BARE" "$2/init"
 	to=$2/modules/plain/sub/ublk_drv.ko
-	case $from in
-	*.xz) xz -dc "$from" >"$to" ;;
-	*.zst) zstd -qdc "$from" >"$to" ;;
-	*) cp "$from" "$to" ;;
-	esac || return
+	vm_unpack "$from" "$to" || return
 	echo "sub/ublk_drv.ko:" >"$2/modules/plain/modules.dep"
 	cp "$to" "$2/modules/usual/kernel/drivers/block/"
 	cp "$from" "$2/modules/compressed/"
 	echo "$(basename "$from"):" >"$2/modules/compressed/modules.dep"
 	# it needs none, but is to be loaded after the one it is said to need
 	cp "$to" "$2/modules/needs/"
-	xz -dc "$(find "$1/root/lib/modules/$release/" -name 'brd.ko.xz')" >"$2/modules/needs/brd.ko" || return
+	vm_unpack "$(find "$1/root/lib/modules/$release/" -name 'brd.ko*')" "$2/modules/needs/brd.ko" || return
 	echo "ublk_drv.ko: brd.ko" >"$2/modules/needs/modules.dep"
 	vm_archive "$3" "$2"
 }
 
-vm_busybox() { if [ "$VM_TRIPLET" ]; then arch_find "$(arch_tree)" busybox; else command -v busybox; fi; }
-
 # vm_boot_image FILE: an ext4 root filesystem with busybox, tests/boot-root as its rc and ublk
 vm_boot_image() {
-	local dir applet
+	local dir busybox
+	if [ "$VM_TRIPLET" ]; then busybox=$(arch_find "$(arch_tree)" busybox); else busybox=$(command -v busybox); fi || return
 	dir=$(mktemp -d)
 	mkdir -p "$dir"/{bin,sbin,dev,proc,sys,etc,run,tmp}
-	cp "$(vm_busybox)" "$dir/bin/busybox"
-	for applet in $(busybox --list | grep -vx busybox); do ln -s busybox "$dir/bin/$applet"; done
+	vm_busybox "$dir" "$busybox"
 	ln -s ../bin/busybox "$dir/sbin/init"
 	install "${UBLK:-./ublk}" "$dir/bin/ublk"
 	install "$VM_TESTS/boot-root" "$dir/etc/rc"
@@ -152,15 +163,14 @@ vm_boot_image() {
 
 # vm_root_boot KERNELDIR DIR: DIR/initrd with tests/boot-init, and DIR/disk with a partition to boot from
 vm_root_boot() {
-	local programs modules
-	programs=$(vm_programs) && modules=$(vm_modules "$1") && mkdir -p "$2/root/bin" || return
+	mkdir -p "$2/root/bin"
 	install "$VM_TESTS/boot-init" "$2/root/init"
 	install "${UBLK:-./ublk}" "$2/root/bin/ublk"
 	vm_boot_image "$2/image" && gzip -1 <"$2/image" >"$2/root/root.img.gz" || return
 	truncate -s 100M "$2/disk"
 	echo 'start=2048, size=196608' | PATH=$PATH:/sbin sfdisk -q "$2/disk" || return
 	dd if="$2/image" of="$2/disk" bs=1M seek=1 conv=notrunc status=none
-	vm_archive "$2/case" "$2/root" && cat "$programs" "$modules" "$2/case" >"$2/initrd"
+	vm_initrd "$2" "$1"
 }
 
 # vm_after_boot DIR: what the machine has left on the disk it had its root on
