@@ -2454,6 +2454,12 @@ static bool dev_claimed(uint32_t id, char *text, size_t len)
 	return fd < 0 && errno == EBUSY;
 }
 
+/* A live device whose server, as far as the driver says, still runs. */
+static bool info_is_served(const struct ublksrv_ctrl_dev_info *info)
+{
+	return info->state == UBLK_S_DEV_LIVE && info->ublksrv_pid > 0 && kill(info->ublksrv_pid, 0) == 0;
+}
+
 /* ---- stop and remove ---- */
 
 /* Wait for a child, serving meanwhile if we are a server. Returns its exit status, or -ETIME. */
@@ -3141,8 +3147,7 @@ static int server_rejoin(struct server *s)
 		c->step = STEP_RECOVER;
 		if (ret != -EBUSY)
 			break;
-		if (!s->again && now_ms() > soon && c->info.state == UBLK_S_DEV_LIVE &&
-		    c->info.ublksrv_pid > 0 && kill(c->info.ublksrv_pid, 0) == 0) {
+		if (!s->again && now_ms() > soon && info_is_served(&c->info)) {
 			s->why = "its server is alive";
 			return ret;
 		}
@@ -3867,13 +3872,15 @@ static void orphan_remove(uint64_t cookie, bool was_up)
 	int nr = dev_ids(&ids);
 
 	ctrl_init(&c);
-	if (nr && !ctrl_open(&c, false))
-		for (int i = 0; i < nr; i++)
-			if (!ctrl_get_info(&c, ids[i]) &&
-			    !((c.info.ublksrv_flags ^ cookie) & ~COOKIE_IDENTITY) &&
-			    !(was_up && c.info.state == UBLK_S_DEV_LIVE && c.info.ublksrv_pid > 0 && kill(c.info.ublksrv_pid, 0) == 0) &&
-			    !dev_del(&c, ids[i]) && !ctrl_wait_gone(&c, ids[i], c.info.ublksrv_flags, 2000))
-				nodes_forget(ids[i]);
+	if (nr && ctrl_open(&c, false))
+		nr = 0;
+	for (int i = 0; i < nr; i++) {
+		if (ctrl_get_info(&c, ids[i]) || (c.info.ublksrv_flags ^ cookie) & ~COOKIE_IDENTITY ||
+		    (was_up && info_is_served(&c.info)))
+			continue;
+		if (!dev_del(&c, ids[i]) && !ctrl_wait_gone(&c, ids[i], c.info.ublksrv_flags, 2000))
+			nodes_forget(ids[i]);
+	}
 	ctrl_close(&c);
 	dev_ids_end(ids);
 }
