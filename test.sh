@@ -3,7 +3,7 @@
 #   unit     the C code by itself, and tests/unit-*.sh
 #   vm       tests/cases/*.sh in virtual machines: KERNEL="6.16 7.0" names the
 #            kernels (else 6.12 and Debian's newest), CASES="smoke 20" the cases
-#   soak     the cases of a server's death and of memory, for hours: 200 kills each
+#   soak     the cases of a server's death and of memory, for hours: 200 kills each; and tests/cases/long
 #   kernels  the cases on every kernel series from 6.1 on that Debian has
 #   demo     tests/demo.sh, on this machine if it has the ublk driver
 #   bench    what a disk costs, beside loop and brd, in a virtual machine whose
@@ -81,7 +81,7 @@ unit() {
 	done
 }
 
-# cases: print the case files $CASES names (by name, number or what follows the number), or all
+# cases: print the case files $CASES names (by name, number or what follows the number), or all but the long ones
 cases() {
 	local name found
 	if [ -z "${CASES:-}" ]; then
@@ -218,7 +218,7 @@ if [ "$mode" = kernels ]; then
 	VM_ENV="REPLAY_FILES=25 FILL_POINTS=25 ${VM_ENV:-}"
 fi
 if [ "$mode" = soak ]; then
-	CASES=${CASES:-81 82 84 85 86}
+	CASES=${CASES:-81 82 84 85 86 94 95}
 	export CASE_TIMEOUT=${CASE_TIMEOUT:-7200} VM_TIMEOUT=${VM_TIMEOUT:-10800}
 	VM_ENV="KILLS=200 ROUNDS=6 MEMORY_SECONDS=600 MEMORY_FILES=1 SOAK_SECONDS=1800 INJECT=1000000 TURNS=50 ${VM_ENV:-}"
 fi

@@ -35,22 +35,8 @@ arch_packages() {
 	[ -z "$VM_TRIPLET" ] || echo "gcc-${VM_TRIPLET}:$VM_TRIPLET-gcc libc6-dev-$VM_DEB-cross:/usr/$VM_TRIPLET/include/stdio.h"
 }
 
-# arch_tree: print a directory with the guest's programs as its packages have
-# them, and all they depend on; fetched once
-arch_tree() {
-	local dir=$VM_CACHE/tree tmp deb
-	if [ ! -d "$dir" ]; then
-		vm_note "fetching the programs of a $VM_DEB machine"
-		tmp=$(mktemp -d "$VM_CACHE/tmp.XXXXXX") && touch "$tmp/status" || return
-		# shellcheck disable=SC2086 # a list
-		vm_apt "$VM_CACHE/apt" apt-get -qq -y -t "$ARCH_SUITE" --no-install-recommends --download-only \
-			-o Dir::State::status="$tmp/status" -o Dir::Cache::archives="$tmp" install $ARCH_GUEST >"$tmp/log" 2>&1 ||
-			{ tail -n 3 "$tmp/log" >&2; return 1; }
-		for deb in "$tmp"/*.deb; do dpkg-deb -x "$deb" "$tmp/x" || return; done
-		mv "$tmp/x" "$dir" && rm -rf "$tmp"
-	fi
-	echo "$dir"
-}
+# arch_tree: print a directory with the guest's programs and all they depend on
+arch_tree() { vm_tree tree "$ARCH_SUITE" "$ARCH_GUEST"; }
 ARCH_SUITE=trixie
 [ "$ARCH" != riscv64 ] || ARCH_SUITE=sid
 ARCH_GUEST="dash coreutils fio e2fsprogs xfsprogs fdisk mount util-linux strace kmod diffutils dmsetup

@@ -157,6 +157,24 @@ vm_download() {
 	done
 }
 
+# vm_tree NAME SUITE PACKAGES: print a directory with these packages and all they
+# depend on, unpacked but not set up; fetched once
+vm_tree() {
+	local dir=$VM_CACHE/$1 tmp deb
+	if [ ! -d "$dir" ]; then
+		vm_note "fetching the $1 of a $VM_DEB machine"
+		tmp=$(mktemp -d "$VM_CACHE/tmp.XXXXXX") && touch "$tmp/status" || return
+		# shellcheck disable=SC2086 # a list
+		vm_apt "$VM_CACHE/apt" apt-get -qq -y -t "$2" --no-install-recommends --download-only \
+			-o Dir::State::status="$tmp/status" -o Dir::Cache::archives="$tmp" install $3 >"$tmp/log" 2>&1 ||
+			{ tail -n 3 "$tmp/log" >&2; return 1; }
+		mkdir "$tmp/x" # /bin and its like first: as they are links in base-files
+		for deb in "$tmp"/base-files_*.deb "$tmp"/*.deb; do [ ! -e "$deb" ] || dpkg-deb -x "$deb" "$tmp/x" || return; done
+		mv "$tmp/x" "$dir" && rm -rf "$tmp"
+	fi
+	echo "$dir"
+}
+
 # vm_pool DIR PACKAGE VERSION: fetch a package into DIR that the suites do not
 # list any more from where it lay, and may still lie. No list vouches for such a
 # file, so it must be one that runs in the emulated machine only.

@@ -147,37 +147,60 @@ vm_root_bare() {
 	vm_archive "$3" "$2"
 }
 
-# vm_boot_image FILE: an ext4 root filesystem with busybox, tests/boot-root as its rc and ublk
-vm_boot_image() {
-	local dir busybox
+# vm_boot_busybox DIR: the files of a root filesystem, with busybox's init
+vm_boot_busybox() {
+	local busybox
 	if [ "$VM_TRIPLET" ]; then busybox=$(arch_find "$(arch_tree)" busybox); else busybox=$(command -v busybox); fi || return
-	dir=$(mktemp -d)
-	mkdir -p "$dir"/{bin,sbin,dev,proc,sys,etc,run,tmp}
-	vm_busybox "$dir" "$busybox"
-	ln -s ../bin/busybox "$dir/sbin/init"
-	install "${UBLK:-./ublk}" "$dir/bin/ublk"
-	install "$VM_TESTS/boot-root" "$dir/etc/rc"
-	printf '%s\n' "::sysinit:/etc/rc" "::once:/bin/poweroff" "::shutdown:/etc/rc down" >"$dir/etc/inittab"
-	truncate -s 96M "$1" && PATH=$PATH:/sbin mkfs.ext4 -q -d "$dir" "$1" && rm -rf "$dir"
+	mkdir -p "$1"/{bin,sbin,dev,proc,sys,etc,run,tmp}
+	vm_busybox "$1" "$busybox"
+	ln -s ../bin/busybox "$1/sbin/init"
+	printf '%s\n' "::sysinit:/etc/rc" "::once:/bin/poweroff" "::shutdown:/etc/rc down" >"$1/etc/inittab"
 }
 
-# vm_root_boot KERNELDIR DIR: DIR/initrd with tests/boot-init, and DIR/disk with a partition to boot from
+# vm_boot_systemd DIR: the same of Debian, with systemd and udev
+vm_boot_systemd() {
+	local tree unit=$1/etc/systemd/system/rc-test.service
+	tree=$(vm_tree systemd trixie "systemd-sysv udev busybox-static e2fsprogs base-files base-passwd") || return
+	cp -a "$tree/." "$1" && rm -rf "$1"/usr/share/{doc,man,locale,info,perl,zoneinfo}
+	cp "$1/usr/share/base-passwd/passwd.master" "$1/etc/passwd"
+	cp "$1/usr/share/base-passwd/group.master" "$1/etc/group"
+	echo 0123456789abcdef0123456789abcdef >"$1/etc/machine-id"
+	mkdir -p "$1/etc/systemd/system/multi-user.target.wants" "$1/usr/lib/systemd/system-shutdown"
+	ln -s multi-user.target "$1/etc/systemd/system/default.target"
+	printf '%s\n' '[Service]' 'Type=oneshot' 'ExecStart=/bin/busybox sh -c "exec /bin/busybox sh /etc/rc >/dev/console 2>&1"' \
+		'ExecStopPost=/bin/systemctl --no-block poweroff' >"$unit"
+	ln -s ../rc-test.service "$1/etc/systemd/system/multi-user.target.wants/"
+	# what systemd runs when it has killed and unmounted all it could
+	printf '%s\n' '#!/bin/busybox sh' 'exec /bin/busybox sh /etc/rc down >/dev/console 2>&1' >"$1/usr/lib/systemd/system-shutdown/rc"
+	chmod 755 "$1/usr/lib/systemd/system-shutdown/rc"
+}
+
+# vm_boot_image FILE: an ext4 root filesystem with the init that $VM_BOOT names, ublk, and tests/boot-root as its rc
+vm_boot_image() {
+	local dir
+	dir=$(mktemp -d)
+	"vm_boot_${VM_BOOT:-busybox}" "$dir" || return
+	install "${UBLK:-./ublk}" "$dir/bin/ublk"
+	install "$VM_TESTS/boot-root" "$dir/etc/rc"
+	truncate -s 160M "$1" && PATH=$PATH:/sbin mkfs.ext4 -q -d "$dir" "$1" && rm -rf "$dir"
+}
+
+# vm_root_boot KERNELDIR DIR: DIR/initrd with tests/boot-init, and DIR/disk with a partition that has the root filesystem
 vm_root_boot() {
 	mkdir -p "$2/root/bin"
 	install "$VM_TESTS/boot-init" "$2/root/init"
 	install "${UBLK:-./ublk}" "$2/root/bin/ublk"
-	vm_boot_image "$2/image" && gzip -1 <"$2/image" >"$2/root/root.img.gz" || return
-	truncate -s 100M "$2/disk"
-	echo 'start=2048, size=196608' | PATH=$PATH:/sbin sfdisk -q "$2/disk" || return
-	dd if="$2/image" of="$2/disk" bs=1M seek=1 conv=notrunc status=none
+	vm_boot_image "$2/image" || return
+	truncate -s 162M "$2/disk"
+	echo 'start=2048, size=327680' | PATH=$PATH:/sbin sfdisk -q "$2/disk" || return
+	dd if="$2/image" of="$2/disk" bs=1M seek=1 conv=notrunc,sparse status=none
 	vm_initrd "$2" "$1"
 }
 
 # vm_after_boot DIR: what the machine has left on the disk it had its root on
 vm_after_boot() {
-	local dev=$1/disk
-	dd if="$dev" of="$1/part" bs=1M skip=1 count=96 status=none
-	if PATH=$PATH:/sbin e2fsck -fn "$1/part" >"$1/fsck" 2>&1 && PATH=$PATH:/sbin dumpe2fs -h "$1/part" 2>/dev/null | grep -q 'state: *clean$'; then
+	local part="$1/disk?offset=1048576"
+	if PATH=$PATH:/sbin e2fsck -fn "$part" >"$1/fsck" 2>&1 && PATH=$PATH:/sbin dumpe2fs -h "$part" 2>/dev/null | grep -q 'state: *clean$'; then
 		vm_out "ok - boot: the filesystem was unmounted cleanly"
 	else
 		vm_out "FAIL - boot: the filesystem was unmounted cleanly: $(tail -n 3 "$1/fsck")"
@@ -191,6 +214,7 @@ vm_out() { printf '%s\n' "$1"; } # a line of the guest; test.sh has its own
 # end is a failed check.
 vm_boot() {
 	local kernel=$1 name tmp disk try line state='' why rc
+	local escape=$'\e(\\[[0-9;?!]*[A-Za-z]|\\][0-9;]*(\a|\e\\\\)?|c)' # what firmware and systemd say to terminals
 	shift
 	name=$(cat "$kernel/name")
 	tmp=$(mktemp -d) && mkdir "$tmp/root" && "vm_root_${VM_INIT:-cases}" "$kernel" "$tmp" "$@" || return
@@ -209,7 +233,7 @@ vm_boot() {
 		VM_PID=$!
 		while IFS= read -r line || [ "$line" ]; do
 			line=${line//$'\r'/}
-			while [[ $line =~ $'\e'(\[[0-9\;?]*[A-Za-z]|c) ]]; do line=${line/"${BASH_REMATCH[0]}"/}; done
+			while [[ $line =~ $escape ]]; do line=${line/"${BASH_REMATCH[0]}"/}; done
 			case $line in
 			*"guest: init "*) # the firmware may have left its line open
 				state=init line="guest: init ${line##*guest: init }"
