@@ -4,6 +4,6 @@
 . /tests/lib.sh
 
 check "modprobe ublk_drv" modprobe ublk_drv
-check "/dev/ublk-control exists" wait_for 5 test -c /dev/ublk-control
+check "/dev/ublk-control exists" wait_for 30 test -c /dev/ublk-control
 
 nothing_left

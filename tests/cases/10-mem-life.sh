@@ -51,8 +51,8 @@ exec 9<&-
 check "daemon: usable as it returns" dd if=/dev/ublkb0 of=/dev/null bs=4k count=1
 check "daemon: left its terminal, directory and descriptors" detached
 check "daemon: SIGTERM removes the device" sh -c 'kill -TERM $(pidof ublk)'
-check "daemon: gone" wait_for 5 gone /dev/ublkb0
-wait_for 5 sh -c '! pidof ublk'
+check "daemon: gone" wait_for 30 gone /dev/ublkb0
+wait_for 30 sh -c '! pidof ublk'
 
 two() { [ "$(ublk mem 16M -d)" = /dev/ublkb0 ] && [ "$(ublk mem 32M -d --id=5)" = /dev/ublkb5 ]; }
 check "two devices at once" two
@@ -81,7 +81,7 @@ twice() {	# first signal: refused; second: stopped all the same
 	start_fg mem 16M || return 1
 	exec 8<"$dev"
 	kill -INT "$srv"
-	wait_for 5 grep -q 'still serving' err || return 1
+	wait_for 30 grep -q 'still serving' err || return 1
 	dd if="$dev" of=/dev/null bs=4k count=1 iflag=direct || return 1
 	kill -INT "$srv"
 	wait_for 10 gone "$dev" || return 1

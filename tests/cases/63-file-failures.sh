@@ -88,7 +88,7 @@ truncated() {	# under load
 	wait_for 10 test -s out || return 1
 	fio --name=r --filename=/dev/ublkb0 --direct=1 --rw=randread --bs=4k --iodepth=16 --ioengine=io_uring \
 	    --size=32M --time_based --runtime=4 --continue_on_error=all --output-format=terse >fio.out 2>&1 & f=$!
-	wait_for 5 sh -c '[ "$(cut -d" " -f3 /sys/block/ublkb0/stat | tr -d " ")" != 0 ]'
+	wait_for 30 sh -c '[ "$(cut -d" " -f3 /sys/block/ublkb0/stat | tr -d " ")" != 0 ]'
 	truncate -s 16M t.img
 	wait $f
 	dd if=/dev/ublkb0 of=/dev/null bs=4k skip=6000 count=1 iflag=direct 2>/dev/null && { echo "reads beyond the end"; return 1; }
@@ -107,7 +107,7 @@ if modprobe scsi_debug dev_size_mb=64 2>/dev/null; then
 		ublk file /dev/"$sd" -d -q --direct >/dev/null || return 1
 		fio --name=r --filename=/dev/ublkb0 --direct=1 --rw=randrw --bs=4k --iodepth=16 --ioengine=io_uring \
 		    --size=32M --time_based --runtime=3 --continue_on_error=all --output-format=terse >fio.out 2>&1 & f=$!
-		wait_for 5 sh -c '[ "$(cut -d" " -f3 /sys/block/ublkb0/stat | tr -d " ")" != 0 ]'
+		wait_for 30 sh -c '[ "$(cut -d" " -f3 /sys/block/ublkb0/stat | tr -d " ")" != 0 ]'
 		echo 1 >/sys/block/"$sd"/device/delete
 		wait $f
 		dd if=src of=/dev/ublkb0 bs=4k count=1 oflag=direct 2>/dev/null && { echo "still writes"; return 1; }

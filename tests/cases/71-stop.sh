@@ -23,7 +23,7 @@ daemon_signal() {
 	[ -b /dev/ublkb0 ] || return 1
 	exec 8<&-
 	kill -"$1" "$p"
-	wait_for 10 gone /dev/ublkb0 && wait_for 5 sh -c '! pidof ublk'
+	wait_for 10 gone /dev/ublkb0 && wait_for 30 sh -c '! pidof ublk'
 }
 for sig in INT TERM; do check "daemon: HUP and PIPE ignored; busy: the first SIG$sig refused, the second stops" daemon_signal $sig; done
 mounted_signal() {	# forced while mounted: what was dirty is in the file
@@ -54,7 +54,7 @@ pipe() {
 check "SIGPIPE harms nothing" pipe
 no_stdout() {	# nobody reads the node: the server ends, the device with it
 	{ ublk mem 16M 2>err; echo $? >st; } | true
-	wait_for 10 test -s st && wait_for 5 sh -c '! pidof ublk' && gone /dev/ublkb0
+	wait_for 10 test -s st && wait_for 30 sh -c '! pidof ublk' && gone /dev/ublkb0
 }
 check "a closed pipe as stdout: no device is left" no_stdout
 
@@ -65,7 +65,7 @@ waits() {
 	status ublk stop 0 --wait=1
 	[ $st = 6 ] && grep -q 'opened by process' stop.err || return 1
 	ublk stop 0 --wait=20 & w=$!
-	wait_for 5 sh -c "[ \"\$(cat /proc/$w/wchan)\" ]"
+	wait_for 30 sh -c "[ \"\$(cat /proc/$w/wchan)\" ]"
 	exec 8<&-
 	wait $w
 }
@@ -97,7 +97,7 @@ forced_open() {	# an opener that stays: the deadline holds, and the device goes 
 	status timeout 45 ublk stop 0 --force
 	exec 8<&-
 	[ $st = 8 ] && grep -q 'DEL_DEV.*still has the device open' stop.err || { echo "status $st"; cat stop.err; return 1; }
-	wait_for 5 sh -c '! ls /dev/ublkc0'
+	wait_for 30 sh -c '! ls /dev/ublkc0'
 }
 if [ "$(uname -r | cut -d. -f1)" -ge 7 ] || [ "$(uname -r | cut -d. -f2)" -ge 9 ]; then
 	check "--force with an opener that stays: status 8 within the deadline" forced_open
@@ -109,7 +109,7 @@ forced_close() {	# an opener that goes as soon as it sees errors
 	ublk stop 0 --force 2>stop.err & w=$!
 	wait_for 10 gone /dev/ublkb0 || return 1
 	exec 8<&-
-	wait $w && wait_for 5 sh -c '! ls /dev/ublkc0'
+	wait $w && wait_for 30 sh -c '! ls /dev/ublkc0'
 }
 check "--force with an opener that goes: status 0, all gone" forced_close
 several() {

@@ -43,7 +43,7 @@ ublk file img --recoverable -d >/dev/null
 kill -9 "$(server)"
 wait_for 10 state_is quiesced
 sleep 600 </dev/ublkb0 & holder=$!
-wait_for 5 [ -e /proc/$holder/fd/0 ]
+wait_for 30 [ -e /proc/$holder/fd/0 ]
 expect_status 6 "one that waits is in use: stop refuses" ublk stop 0
 kill $holder; wait $holder 2>/dev/null
 check "one that waits, and nobody has open: stop" ublk stop 0

@@ -72,7 +72,7 @@ plain() {	# WHAT...: errors within a second, removable, nothing in D state
 		[ "$(dd if=/dev/ublkb0 bs=4k count=1 iflag=direct 2>/dev/null | wc -c)" = 0 ] ||
 			{ echo "kill $i: a read succeeded"; return 1; }
 		echo $(($(now_us) - a)) >>errors
-		wait_for 5 sh -c "! kill -0 $f" || { echo "kill $i: fio hangs"; ublk list; return 1; }
+		wait_for 30 sh -c "! kill -0 $f" || { echo "kill $i: fio hangs"; ublk list; return 1; }
 		wait $f && { echo "kill $i: fio saw no error"; return 1; }
 		a=$(now_us)
 		ublk stop 0 || return

@@ -56,7 +56,7 @@ killed() {	# a stop while no server is there to write what is dirty
 	guard=$(awk '{ print $4 }' "/proc/$pid/stat")
 	kill -STOP "$guard"
 	kill -9 "$pid"
-	wait_for 5 sh -c 'ublk list 0 | grep -q quiesced' || { ublk list; return 1; }
+	wait_for 30 sh -c 'ublk list 0 | grep -q quiesced' || { ublk list; return 1; }
 	(sleep 0.5; kill -CONT "$guard") &
 	force
 }

@@ -38,7 +38,7 @@ last_of_its_namespace() {	# OPTIONS...: the end of the server does not wait for 
 	kill -9 $ns; wait $ns 2>/dev/null
 	# the namespace ends with its last process: that is not the server, which answers the unmount
 	wait_for 10 ublk stop 7 || { ublk list; return 1; }
-	wait_for 5 sh -c "[ ! -e /proc/$pid ]"
+	wait_for 30 sh -c "[ ! -e /proc/$pid ]"
 }
 check "its own device mounted where only it would be left" last_of_its_namespace
 killed_too() {
@@ -58,7 +58,7 @@ not_pinned() {
 	ublk mem 32M -d -q "$@" >/dev/null || return
 	umount other || return
 	# as long as a superblock lives its disk is claimed
-	wait_for 5 mkfs.ext4 -q -F "$loop" || { echo "$loop is still in use"; return 1; }
+	wait_for 30 mkfs.ext4 -q -F "$loop" || { echo "$loop is still in use"; return 1; }
 	losetup -d "$loop"
 	ublk stop 0
 }
@@ -82,7 +82,7 @@ pivoted() {
 	pid=$(ublk list 7 --json | jq -r '.devices[0].pid')
 	awk '{ print $5 }' /proc/$pid/mountinfo | tr '\n' ' ' >mounts
 	[ "$(cat mounts)" = "/ /dev /proc /sys " ] || { cat mounts; return 1; }
-	wait_for 5 mkfs.ext4 -q -F "$loop" || { echo "$loop is still in use"; return 1; }
+	wait_for 30 mkfs.ext4 -q -F "$loop" || { echo "$loop is still in use"; return 1; }
 	kill -9 $ns; wait $ns 2>/dev/null
 	ublk stop 7 && losetup -d "$loop"
 }
