@@ -1231,7 +1231,7 @@ static int ctrl_try_node(struct ctrl *c)
 	return c->fd < 0 ? -errno : 0;
 }
 
-/* Open the control node, and load the driver for it. Returns 0 or -errno with c->step set. */
+/* Open the control node, and load the driver for it, among the caller's mounts. Returns 0 or -errno with c->step set. */
 static int ctrl_open_node(struct ctrl *c, bool load)
 {
 	int ret = ctrl_try_node(c);
@@ -3911,6 +3911,38 @@ static void orphan_remove_apart(uint64_t cookie, bool was_up)
 }
 
 /*
+ * Fork a server off, which serves the device or guards the one that does. It
+ * reports by one pipe, whose end is also its own, however that comes about; the
+ * end of the other tells it of ours. Each side gets its ends, to close. Returns
+ * as fork() does, or -errno.
+ */
+static pid_t server_fork(int *report_fd, int *hold_fd)
+{
+	int report[2], hold[2], err;
+	pid_t pid;
+
+	if (pipe2(report, O_CLOEXEC))
+		return -errno;
+	if (pipe2(hold, O_CLOEXEC)) {
+		err = errno;
+		close(report[0]);
+		close(report[1]);
+		return -err;
+	}
+	pid = fork();
+	err = errno;
+	*report_fd = report[pid == 0];
+	*hold_fd = hold[pid != 0];
+	close(report[pid != 0]);
+	close(hold[pid == 0]);
+	if (pid >= 0)
+		return pid;
+	close(*report_fd);
+	close(*hold_fd);
+	return -err;
+}
+
+/*
  * --resilient: the parent of the servers of one device, one after the other. It
  * holds what must survive them: the storage, open, and for a RAM disk its
  * memory, which it never touches. It has no ring, no thread, and nothing of the
@@ -3936,36 +3968,20 @@ struct guard {
 static int guard_spawn(struct guard *g)
 {
 	struct server *s = g->s;
-	int up[2], hold[2];
+	int report_fd, hold_fd;
 
 	g->up_since = 0;
-	if (pipe2(up, O_CLOEXEC))
-		return -errno;
-	if (pipe2(hold, O_CLOEXEC)) {
-		close(up[0]);
-		close(up[1]);
-		return -EMFILE;
-	}
-	g->pid = fork();
-	if (g->pid < 0) {
-		int err = -errno;
-
-		close(up[0]);
-		close(up[1]);
-		close(hold[0]);
-		close(hold[1]);
-		return err;
-	}
+	g->pid = server_fork(&report_fd, &hold_fd);
+	if (g->pid < 0)
+		return g->pid;
 	if (g->pid == 0) {
-		close(up[0]);
-		close(hold[1]);
 		close(g->signal_fd);
 		if (s->report_fd >= 0)
 			close(s->report_fd);
 		if (s->hold_fd >= 0)
 			close(s->hold_fd);
-		s->report_fd = up[1];
-		s->hold_fd = hold[0];
+		s->report_fd = report_fd;
+		s->hold_fd = hold_fd;
 		s->guarded = true;
 		setsid();	/* the terminal's signals are for the guard */
 		server_protect();
@@ -3973,10 +3989,8 @@ static int guard_spawn(struct guard *g)
 			(void)munlock(s->dev.page_cache, s->dev.page_cache_len);
 		_exit(server_life(s));
 	}
-	close(up[1]);
-	close(hold[0]);
-	g->up_fd = up[0];
-	g->hold_fd = hold[1];
+	g->up_fd = report_fd;
+	g->hold_fd = hold_fd;
 	/* the one before may not have got to it; what it has refused is not asked again */
 	if (g->asked_at && now_ms() - g->asked_at < ASKED_MS)
 		kill(g->pid, SIGTERM);
@@ -4130,10 +4144,7 @@ struct background {
 	int hold_fd;		/* as long as this is open, it serves; -1: for good */
 };
 
-/*
- * Wait until the server has made its device. A pipe, because its end is also
- * the server's end, however that came about. Returns the exit status.
- */
+/* Wait until the server has made its device. Returns the exit status. */
 static int background_wait(struct background *bg, int report_fd)
 {
 	int wstatus = 0;
@@ -4178,25 +4189,20 @@ static void background_serve(const struct args *a, int report_fd, int hold_fd)
 /* Start a server in the background. Returns 0 when its device is usable, or the exit status. */
 static int background_start(const struct args *a, struct background *bg, bool hold)
 {
-	int report[2], held[2] = { -1, -1 }, status;
+	int report_fd, hold_fd, status;
 
 	*bg = (struct background){ .a = a, .hold_fd = -1 };
-	if (pipe2(report, O_CLOEXEC) || (hold && pipe2(held, O_CLOEXEC)))
-		return fail(a->be->name, STEP_DAEMON, errno, NULL);
-	bg->pid = fork();
+	bg->pid = server_fork(&report_fd, &hold_fd);
 	if (bg->pid < 0)
-		return fail(a->be->name, STEP_DAEMON, errno, NULL);
-	if (bg->pid == 0) {
-		if (hold)
-			close(held[1]);
-		background_serve(a, report[1], held[0]);
-	}
-	close(report[1]);
+		return fail(a->be->name, STEP_DAEMON, -bg->pid, NULL);
+	if (bg->pid == 0)
+		background_serve(a, report_fd, hold ? hold_fd : -1);
 	if (hold)
-		close(held[0]);
-	bg->hold_fd = held[1];
-	status = background_wait(bg, report[0]);
-	close(report[0]);
+		bg->hold_fd = hold_fd;
+	else
+		close(hold_fd);
+	status = background_wait(bg, report_fd);
+	close(report_fd);
 	return status;
 }
 
