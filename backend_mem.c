@@ -61,6 +61,7 @@ struct mem {
 	 * as well where requests overlap; both cost memory or time, never data.
 	 */
 	unsigned char *present;
+	unsigned take_shift;	/* of the bytes that the first write to a page may take: itself, or a huge one */
 	int64_t budget;		/* bytes; any queue's thread */
 };
 
@@ -96,22 +97,30 @@ static void mem_progress(const char *text)
 		return;		/* nobody to tell */
 }
 
-/* Touch every page, with progress for a person who waits. */
+/*
+ * Touch every page, with progress for a person who waits. The kernel would go
+ * through with it and kill whoever is in the way, so all that is still to come
+ * must be left at each step. Returns 0 or -errno.
+ */
 static int mem_prealloc(const struct mem *m, bool quiet)
 {
 	const uint64_t step = 64 << 20;
 	const bool show = !quiet && isatty(STDERR_FILENO);
+	struct memory memory;
 	char text[48];
+	int ret;
 
 	for (uint64_t off = 0; off < m->len; off += step) {
 		uint64_t n = m->len - off < step ? m->len - off : step;
 
-		if (madvise(m->base + off, n, MADV_POPULATE_WRITE)) {
-			int err = -errno;
-
+		backend_memory(&memory);
+		ret = memory.left < (int64_t)(m->len - off) ? -ENOMEM : 0;
+		if (!ret && madvise(m->base + off, n, MADV_POPULATE_WRITE))
+			ret = -errno;
+		if (ret) {
 			if (show && off)
 				mem_progress("\n");
-			return err;
+			return ret;
 		}
 		text_print(text, sizeof(text), "\r%3d %% of memory taken%s", (int)((off + n) * 100 / m->len),
 			   off + n == m->len ? "\n" : "");
@@ -195,6 +204,8 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 	dev->priv = m = p;
 	m->fd = -1;
 	m->page = page;
+	/* the largest that a fault takes: as much as one page of page table entries, of 8 bytes, can map */
+	m->take_shift = (unsigned)__builtin_ctzll(o->huge ? page / 8 * page : page);
 	m->len = (o->size + page - 1) / page * page;
 	ret = mem_map(dev, m);
 	if (ret) {
@@ -209,7 +220,7 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 	if (o->prealloc) {
 		ret = mem_prealloc(m, o->quiet);
 		if (ret)
-			*why = "not enough memory to take it all at once (--prealloc)";
+			*why = "more than is left of memory, and --prealloc takes it all";
 	} else {
 		mem_warn(dev);
 		p = mmap(NULL, m->len / page, PROT_READ | PROT_WRITE,
@@ -262,22 +273,39 @@ static int mem_give_back(const struct mem *m, uint64_t off, uint64_t len, bool z
 	return 0;
 }
 
+/* The memory that a write may take, in bytes: what is not there of these pages, or the huge pages they become part of. */
+static int64_t mem_missing(const struct mem *m, uint64_t off, const unsigned char *present, size_t nr)
+{
+	const uintptr_t first = (uintptr_t)m->base + off;
+	uintptr_t unit, last = 0;
+	int64_t units = 0;
+
+	for (size_t i = 0; i < nr; i++) {
+		if (present[i])
+			continue;
+		unit = (first + i * m->page) >> m->take_shift;
+		units += unit != last;
+		last = unit;
+	}
+	return units << m->take_shift;
+}
+
 static int mem_write(struct mem *m, struct io *io)
 {
-	size_t nr, missing = 0;
 	unsigned char *present;
+	int64_t missing;
+	size_t nr;
 
 	io->buf = m->base + io->off;
 	if (!m->present)
 		return (int)io->len;
 	present = mem_pages(m, io->off, io->len, &nr);
 	if (memchr(present, 0, nr)) {
-		for (size_t i = 0; i < nr; i++)
-			missing += !present[i];
+		missing = mem_missing(m, io->off, present, nr);
 		/* what an earlier server took costs nothing */
 		if (m->fd >= 0 && lseek(m->fd, (off_t)io->off, SEEK_HOLE) >= (off_t)(io->off + io->len))
 			missing = 0;
-		if (missing && !mem_afford(m, (int64_t)(missing * m->page), io->flags & UBLK_IO_F_SWAP))
+		if (missing && !mem_afford(m, missing, io->flags & UBLK_IO_F_SWAP))
 			return -ENOSPC;
 		memset(present, 1, nr);
 	}

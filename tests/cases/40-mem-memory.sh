@@ -33,8 +33,19 @@ prealloc() {
 	blkdiscard -z /dev/ublkb0 && [ "$(rss)" -gt 60000 ] && zero 0 67108864 && ublk stop 0
 }
 check "--prealloc takes all and keeps it" prealloc
+memory=$(sed -n 's/^MemTotal: *\([0-9]*\).*/\1K/p' /proc/meminfo)
+for how in "" --resilient; do	# the machine would stand still
+	check "--prealloc${how:+ $how} of more than is left: one line" one_line 1 'more than is left' ublk mem "$memory" --prealloc -d $how
+done
 huge_option() { ublk mem 64M -d --huge >/dev/null && ublk stop 0; }
 check "--huge" huge_option
+huge_filled() {	# a page here and there takes all the memory there is
+	ublk mem 4G -d -q --huge >/dev/null || return 1
+	fio --name=f --filename=/dev/ublkb0 --direct=1 --rw=write:2044k --bs=4k --size=4G --io_size=8M --output=out 2>err
+	grep -q 'No space left' out err || { cat out err; return 1; }
+	dd if=/dev/ublkb0 of=/dev/null bs=1M count=64 iflag=direct 2>/dev/null && ublk stop 0 && ! dmesg | grep -i 'out of memory'
+}
+check "--huge, filled until it is refused" huge_filled
 
 tera() {	# far larger than this machine
 	ublk mem 1T -d -q >/dev/null && [ "$(blockdev --getsize64 /dev/ublkb0)" = 1099511627776 ] || return 1
