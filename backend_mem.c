@@ -31,7 +31,8 @@
 #define MAX_DISCARD	(128U << 20)
 #define MAX_ZERO_FILL	(1U << 20)
 
-#define GRANT		(64LL << 20)	/* taken before the kernel is asked again what is left */
+#define GRANT		(64LL << 20)	/* taken before the kernel is asked again what is left; less of little: */
+#define SHARES		64		/* as so many RAM disks may be told the same at the same time */
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE	23	/* Linux 5.14 */
@@ -86,7 +87,7 @@ static bool mem_afford(struct mem *m, int64_t bytes, bool swap)
 		__atomic_store_n(&m->budget, 0, __ATOMIC_RELAXED);
 		return false;
 	}
-	left = left / 2 < GRANT ? left / 2 : GRANT;
+	left = left / SHARES < GRANT ? left / SHARES : GRANT;
 	__atomic_store_n(&m->budget, left > bytes ? left - bytes : 0, __ATOMIC_RELAXED);
 	return true;
 }

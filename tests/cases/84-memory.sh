@@ -28,6 +28,15 @@ expect_status 1 "a page more cannot" dd if=/dev/zero of=/dev/ublkb0 bs=1M seek=3
 check "discarded: its memory is back" blkdiscard /dev/ublkb0
 check "and writes fit again" dd if=/dev/zero of=/dev/ublkb0 bs=1M count=32 oflag=direct
 check "stop" ublk stop 0
+many() {	# each of them sees what is left before the others take it
+	for i in $(seq 16); do ublk mem 64M -d -q >/dev/null || return; done
+	for i in $(seq 0 15); do dd if=/dev/zero of=/dev/ublkb$i bs=64k oflag=direct 2>dd.$i & pids="${pids:-} $!"; done
+	wait $pids
+	grep -q 'No space left' dd.* && [ "$(ublk list | grep -c live)" = 16 ] && echo "# 16 at once: refused with $(kib_free) KiB left" &&
+		ublk stop --all -q
+}
+check "16 at once, filled until they are refused" many
+printf '%s\n' "$out"
 expect_out '' "nobody was killed for it" sh -c '! dmesg | grep -i "out of memory"'
 
 clean_up() {	# after a failure
