@@ -80,9 +80,9 @@ ublk stop --all 2>/dev/null
 # ---- --resilient ----
 mem_waste() { sed -n 's/^Shmem: *\([0-9]*\).*/\1/p' /proc/meminfo; }
 new_server() { s=$(server) && [ "$s" != null ] && [ "$s" != "$old" ] && state_is live; }
-replaced() {	# kill the server, expect another
+replaced() {	# SIGNAL: kill the server, expect another
 	old=$(server)
-	kill -9 "$old" && wait_for 10 new_server
+	kill "-$1" "$old" && wait_for 10 new_server
 }
 guard_term() {
 	rm -f node
@@ -92,15 +92,14 @@ guard_term() {
 for what in "mem 64M" "file img"; do
 	check "$what --resilient" sh -c "ublk $what --resilient -d 2>err"
 	check "$what: written" write_data
-	check "$what: killed: another server" replaced
+	check "$what: killed: another server" replaced KILL
 	check "$what: the same data" same_data
-	check "$what: killed once more" replaced
+	check "$what: killed once more" replaced KILL
 	check "$what: the same data" same_data
 	guard=$(sed -n 's/^PPid:\t//p' "/proc/$(server)/status")
 	expect_eq 0 "$(ls -l /proc/$guard/fd | grep -c 'ublk[cb]\|io_uring')" "$what: the guard has nothing of the device open"
 	expect_eq 1 "$(ls /proc/$guard/task | wc -l)" "$what: the guard has one thread"
-	kill -SEGV "$(server)"
-	check "$what: a fatal signal: another server" wait_for 10 state_is live
+	check "$what: a fatal signal: another server" replaced SEGV
 	kill -9 "$guard"
 	check "$what: its guard killed: it is served on" same_data
 	check "$what: and can be stopped" ublk stop 0
