@@ -35,6 +35,17 @@ many() {	# each of them sees what is left before the others take it
 	grep -q 'No space left' dd.* && [ "$(ublk list | grep -c live)" = 16 ] && echo "# 16 at once: refused with $(kib_free) KiB left" &&
 		ublk stop --all -q
 }
+again() {	# the next server has touched nothing of what fills the memory
+	ublk mem 4G -d -q --resilient >/dev/null || return
+	dd if=/dev/zero of=/dev/ublkb0 bs=256k oflag=direct 2>err
+	grep -q 'No space left' err || { cat err; return 1; }
+	old=$(server) && kill -9 "$old" && wait_for 10 another || return
+	dd if=/dev/zero of=/dev/ublkb0 bs=256k seek=8192 oflag=direct 2>err
+	grep -q 'No space left' err || { cat err; return 1; }
+	ublk stop -q 0
+}
+another() { [ "$(server)" != "$old" ] && [ "$(ublk list --json | jq -r '.devices[0].state')" = live ]; }
+check "--resilient, filled until it is refused, and so by the next server" again
 check "16 at once, filled until they are refused" many
 printf '%s\n' "$out"
 expect_out '' "nobody was killed for it" sh -c '! dmesg | grep -i "out of memory"'
