@@ -5,7 +5,7 @@
  * Nothing is copied here. queue() tells where in the mapping the bytes of a
  * request lie, and the kernel copies between there and its client's pages.
  * The mapping is sparse: a page is taken when it is first written, a read of
- * a page that was never written reads the kernel's one page of zeroes, and a
+ * what was never written reads zeroes that are mapped elsewhere, and a
  * discarded page is given back. So a device may be far larger than memory; what
  * would take the last of that is refused with -ENOSPC before it is taken, see
  * mem_afford().
@@ -54,14 +54,17 @@ struct mem {
 	uint64_t page;		/* bytes */
 	uint64_t len;		/* of the mapping: dev->size in whole pages */
 	int fd;			/* --resilient: the memory; else -1 */
-	char *zeroes;		/* --resilient: max_io bytes that nobody writes */
+	char *zeroes;		/* max_io bytes that nobody writes */
 
 	/*
 	 * A byte for each page: 1 if it is there. NULL with --prealloc, where
-	 * all are, and stay. Any queue's thread: a 0 may be out of date, and a 1
-	 * as well where requests overlap; both cost memory or time, never data.
+	 * all are, and stay. Any queue's thread. A 1 may be out of date, which
+	 * costs memory or time. So may a 0 with --resilient, where the kernel
+	 * knows better; without, only where a write and a discard of the same
+	 * page are under way together: then either is right.
 	 */
 	unsigned char *present;
+	unsigned page_shift;	/* of page */
 	unsigned take_shift;	/* of the bytes that the first write to a page may take: itself, or a huge one */
 	int64_t budget;		/* bytes; any queue's thread */
 };
@@ -157,11 +160,11 @@ static int mem_map(struct dev *dev, struct mem *m)
 		m->fd = (int)syscall(SYS_memfd_create, "ublk-mem", 1U /* MFD_CLOEXEC */);
 		if (m->fd < 0 || ftruncate(m->fd, (off_t)m->len))
 			return -errno;
-		p = mmap(NULL, dev->max_io, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-		if (p == MAP_FAILED)
-			return -errno;
-		m->zeroes = p;
 	}
+	p = mmap(NULL, dev->max_io, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	m->zeroes = p;
 	p = mmap(NULL, m->len, PROT_READ | PROT_WRITE,
 		 MAP_NORESERVE | (shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS), m->fd, 0);
 	if (p == MAP_FAILED)
@@ -205,6 +208,7 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 	dev->priv = m = p;
 	m->fd = -1;
 	m->page = page;
+	m->page_shift = (unsigned)__builtin_ctzll(page);
 	/* the largest that a fault takes: as much as one page of page table entries, of 8 bytes, can map */
 	m->take_shift = (unsigned)__builtin_ctzll(o->huge ? page / 8 * page : page);
 	m->len = (o->size + page - 1) / page * page;
@@ -240,11 +244,11 @@ out:
 }
 
 /* The pages that a range touches, as a part of m->present. */
-static unsigned char *mem_pages(const struct mem *m, uint64_t off, uint64_t len, size_t *nr)
+static inline unsigned char *mem_pages(const struct mem *m, uint64_t off, uint64_t len, size_t *nr)
 {
-	const uint64_t first = off / m->page;
+	const uint64_t first = off >> m->page_shift;
 
-	*nr = (off + len - 1) / m->page - first + 1;
+	*nr = ((off + len - 1) >> m->page_shift) - first + 1;
 	return m->present + first;
 }
 
@@ -313,6 +317,24 @@ static int mem_write(struct mem *m, struct io *io)
 	return (int)io->len;
 }
 
+/*
+ * Where nothing was written there is not even to be a page table for the read:
+ * those of a whole 1 TiB would take 2 GiB.
+ */
+static inline int mem_read(const struct mem *m, struct io *io)
+{
+	const unsigned char *present;
+	size_t nr;
+
+	io->buf = m->base + io->off;
+	if (m->present) {
+		present = mem_pages(m, io->off, io->len, &nr);
+		if (!memchr(present, 1, nr))
+			io->buf = m->zeroes;
+	}
+	return (int)io->len;
+}
+
 /* --resilient: is all of it there, nothing, or some? The kernel knows of pages that an earlier server took. */
 static int mem_read_shared(const struct mem *m, struct io *io)
 {
@@ -342,10 +364,7 @@ static int mem_queue(struct queue *q, struct io *io)
 
 	switch (io->op) {
 	case UBLK_IO_OP_READ:
-		if (m->fd >= 0)
-			return mem_read_shared(m, io);
-		io->buf = m->base + io->off;
-		return (int)io->len;
+		return m->fd < 0 ? mem_read(m, io) : mem_read_shared(m, io);
 	case UBLK_IO_OP_WRITE:
 		return mem_write(m, io);
 	case UBLK_IO_OP_FLUSH:

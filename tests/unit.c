@@ -679,8 +679,11 @@ static void test_mem(void)
 	bool ok;
 
 	ok = backend_mem.open(&dev, &o, &why) == 0 && dev.size == 1 << 20 && dev.block_size == 512 &&
-	     mem_op(&q, UBLK_IO_OP_READ, 0, 4096, &p) == 4096;
+	     mem_op(&q, UBLK_IO_OP_WRITE, 0, 4096, &p) == 4096;
 	base = p;
+	ok = ok && mem_op(&q, UBLK_IO_OP_READ, 4096, 8192, &p) == 8192 && p != base + 4096 && all_zero(p, 8192) &&
+	     mem_op(&q, UBLK_IO_OP_READ, 2048, 4096, &p) == 4096 && p == base + 2048;
+	CHECK("mem: a read of what nobody wrote is of other zeroes, of the least that somebody wrote is not", ok);
 	CHECK("mem: opens, and names the memory of a request",
 	      ok && all_zero(base, 4096) && mem_op(&q, UBLK_IO_OP_WRITE, 12345 * 8, 512, &p) == 512 &&
 	      (char *)p == base + 12345 * 8);

@@ -55,6 +55,15 @@ tera() {	# far larger than this machine
 	echo hello >/mnt/f && umount /mnt && ublk stop 0
 }
 check "1 TiB, sparse, with ext4 on it" tera
+tables() { sed -n 's/^PageTables: *\([0-9]*\).*/\1/p' /proc/meminfo; }
+far_reads() {	# a page every 2 MiB, with a page table each
+	ublk mem 1T -d -q >/dev/null || return 1
+	a=$(tables)
+	fio --name=r --filename=/dev/ublkb0 --direct=1 --rw=read:2044k --bs=4k --size=1T --io_size=40M --output=out || { cat out; return 1; }
+	b=$(tables)
+	ublk stop 0 && echo "$a KiB of page tables before, $b after" && [ $((b - a)) -lt 4096 ]
+}
+check "reading far and wide what was never written takes no page tables" far_reads
 beyond() { st=0; ublk mem 4000P -d 2>err || st=$?; [ $st = 1 ] && grep -q 'does not map that much' err; }
 check "more than there are addresses for: a clear error" beyond
 
