@@ -53,7 +53,11 @@ pipe() {
 }
 check "SIGPIPE harms nothing" pipe
 no_stdout() {	# nobody reads the node: the server ends, the device with it
-	{ ublk mem 16M 2>err; echo $? >st; } | true
+	{
+		(trap '' PIPE; while echo; do sleep 0.02; done) 2>/dev/null	# until "true" has ended
+		ublk mem 16M 2>err
+		echo $? >st
+	} | true
 	wait_for 10 test -s st && wait_for 30 sh -c '! pidof ublk' && gone /dev/ublkb0
 }
 check "a closed pipe as stdout: no device is left" no_stdout
