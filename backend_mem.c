@@ -252,29 +252,40 @@ static inline unsigned char *mem_pages(const struct mem *m, uint64_t off, uint64
 	return m->present + first;
 }
 
+/* Fill with zeroes what is there of a range: the rest reads as such, and is to take no page for it. */
+static void mem_zero(const struct mem *m, uint64_t off, uint64_t len)
+{
+	uint64_t n;
+
+	for (; len; off += n, len -= n) {
+		n = m->page - (off & (m->page - 1));
+		n = n < len ? n : len;
+		if (!m->present || m->present[off >> m->page_shift])
+			memset(m->base + off, 0, n);
+	}
+}
+
 /*
  * Give back the whole pages of a range: reads of them are zeroes from then on.
  * With zero the parts of pages at both ends are filled, so that all of it is.
  */
 static int mem_give_back(const struct mem *m, uint64_t off, uint64_t len, bool zero)
 {
-	uint64_t first = (off + m->page - 1) / m->page * m->page;
-	uint64_t end = (off + len) / m->page * m->page;
+	const uint64_t first = (off + m->page - 1) >> m->page_shift;
+	const uint64_t end = (off + len) >> m->page_shift;
 
-	if (!m->present || first >= end) {
-		if (zero)
-			memset(m->base + off, 0, len);
+	if (m->present && first < end) {
+		memset(m->present + first, 0, end - first);
+		if (m->fd < 0 && madvise(m->base + (first << m->page_shift), (end - first) << m->page_shift,
+					 MADV_DONTNEED_LOCKED))
+			return -errno;
+	} else if (!zero) {
 		return 0;
 	}
-	memset(m->present + first / m->page, 0, (end - first) / m->page);
-	if (m->fd >= 0)		/* fills the ends, but takes no page for that */
+	if (m->present && m->fd >= 0)	/* fills the ends as well, and takes no page for that */
 		return fallocate(m->fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, (off_t)off, (off_t)len) ? -errno : 0;
-	if (madvise(m->base + first, end - first, MADV_DONTNEED_LOCKED))
-		return -errno;
-	if (zero) {
-		memset(m->base + off, 0, first - off);
-		memset(m->base + end, 0, off + len - end);
-	}
+	if (zero)
+		mem_zero(m, off, len);
 	return 0;
 }
 

@@ -674,6 +674,7 @@ static void test_mem(void)
 	const char *why = NULL;
 	struct dev dev = { 0 };
 	struct queue q = { .dev = &dev };
+	unsigned char seen[2];
 	char *base;
 	void *p;
 	bool ok;
@@ -684,10 +685,14 @@ static void test_mem(void)
 	ok = ok && mem_op(&q, UBLK_IO_OP_READ, 4096, 8192, &p) == 8192 && p != base + 4096 && all_zero(p, 8192) &&
 	     mem_op(&q, UBLK_IO_OP_READ, 2048, 4096, &p) == 4096 && p == base + 2048;
 	CHECK("mem: a read of what nobody wrote is of other zeroes, of the least that somebody wrote is not", ok);
+	ok = ok && mem_op(&q, UBLK_IO_OP_WRITE_ZEROES, 65536 - 512, 1024, NULL) == 0 &&
+	     mincore(base + 65536 - 4096, 8192, seen) == 0;
+	CHECK("mem: write zeroes on parts of pages that nobody wrote takes none", ok && !((seen[0] | seen[1]) & 1));
 	CHECK("mem: opens, and names the memory of a request",
 	      ok && all_zero(base, 4096) && mem_op(&q, UBLK_IO_OP_WRITE, 12345 * 8, 512, &p) == 512 &&
 	      (char *)p == base + 12345 * 8);
 
+	(void)mem_op(&q, UBLK_IO_OP_WRITE, 0, 1 << 20, NULL);
 	memset(base, 0xaa, 1 << 20);
 	ok = mem_op(&q, UBLK_IO_OP_WRITE_ZEROES, 512, 3 * 4096, NULL) == 0 &&
 	     all_zero(base + 512, 3 * 4096) && !all_zero(base, 512) && !all_zero(base + 512 + 3 * 4096, 1) &&
