@@ -145,7 +145,7 @@ static void mem_close(struct dev *dev)
 	if (m->fd >= 0)
 		close(m->fd);
 	if (m->present)
-		munmap(m->present, m->len / m->page);
+		munmap(m->present, m->len >> m->page_shift);
 	munmap(m, sizeof(*m));
 	dev->priv = NULL;
 }
@@ -170,6 +170,18 @@ static int mem_map(struct dev *dev, struct mem *m)
 	if (p == MAP_FAILED)
 		return -errno;
 	m->base = p;
+	return 0;
+}
+
+static int mem_map_present(struct mem *m)
+{
+	const size_t len = m->len >> m->page_shift;
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return -errno;
+	m->present = p;
+	(void)madvise(p, len, MADV_NOHUGEPAGE);
 	return 0;
 }
 
@@ -228,14 +240,7 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 			*why = "more than is left of memory, and --prealloc takes it all";
 	} else {
 		mem_warn(dev);
-		p = mmap(NULL, m->len / page, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-		if (p == MAP_FAILED) {
-			ret = -errno;
-			goto out;
-		}
-		m->present = p;
-		(void)madvise(p, m->len / page, MADV_NOHUGEPAGE);
+		ret = mem_map_present(m);
 	}
 out:
 	if (ret)
