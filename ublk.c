@@ -3893,11 +3893,13 @@ static void orphan_remove(uint64_t cookie, bool was_up)
  * In a process of its own, as the driver of Linux 6.2 to 6.18 or so hangs, and
  * with it whoever asks it anything about the device, if the server dies while
  * START_DEV reads the partition table. Whoever waits for us is not to hang.
+ * False: somebody has killed that process.
  */
-static void orphan_remove_apart(uint64_t cookie, bool was_up)
+static bool orphan_try(uint64_t cookie, bool was_up)
 {
 	int64_t end = now_ms() + 3000;
 	pid_t pid = fork();
+	int wstatus = 0;
 
 	if (pid == 0) {
 		stdio_to_null();
@@ -3905,13 +3907,21 @@ static void orphan_remove_apart(uint64_t cookie, bool was_up)
 		orphan_remove(cookie, was_up);
 		_exit(0);
 	}
-	while (pid > 0 && waitpid(pid, NULL, WNOHANG) == 0) {
+	while (pid > 0 && waitpid(pid, &wstatus, WNOHANG) == 0) {
 		if (now_ms() > end) {
 			say("ublk: the driver hangs on the half-made device, which stays: see dmesg");
-			return;
+			break;
 		}
 		nap_ms(5);
 	}
+	return !WIFSIGNALED(wstatus);
+}
+
+/* Whoever has killed the servers may still be at it. */
+static void orphan_remove_apart(uint64_t cookie, bool was_up)
+{
+	for (int tries = 0; tries < 3 && !orphan_try(cookie, was_up); tries++)
+		continue;
 }
 
 /*
