@@ -98,7 +98,7 @@ free_kib() {
 	done
 	echo "$mem"
 }
-memory_back() { [ $((mem_start - $(free_kib))) -lt $((48 * 1024)) ]; }
+memory_back() { [ $((mem_start - $(free_kib))) -lt $((64 * 1024)) ]; } # modules and their caches stay
 
 # nothing_left: no device, no process and no memory is left of what the case did.
 # Devices an earlier case left are that case's failure, not this one's.
@@ -109,7 +109,7 @@ nothing_left() {
 	else fail "$CASE: no process left" "$(pidof ublk)"; fi
 	# What the case wrote to its directory or to /dev/shm is not the server's.
 	rm -rf "${PWD:?}"/* /dev/shm/*
-	if wait_for 5 memory_back; then pass "$CASE: no memory left"
+	if wait_for 30 memory_back; then pass "$CASE: no memory left"
 	else fail "$CASE: no memory left" "$mem_start KiB available before, $(free_kib) KiB after"; fi
 	finished=yes
 }
