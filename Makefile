@@ -19,11 +19,17 @@ DESTDIR ?=
 V ?= 0
 Q = $(if $(filter 1,$(V)),,@)
 
-override CFLAGS += -std=gnu11 -D_FILE_OFFSET_BITS=64 -Wall -Wextra -fno-strict-aliasing -fstack-protector-strong -MMD -MP
+# the rooms: CONTRIBUTING.md has a map of them
+sources = $(sort $(wildcard *.c lib/*.c host/*.c serve/*.c cli/*.c))
+headers = $(sort $(wildcard *.h */*.h))
+# where objects go
+O ?= build
+objs = $(sources:%.c=$(O)/%.o)
+
+override CFLAGS += -I. -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Wall -Wextra -fno-strict-aliasing -fstack-protector-strong -MMD -MP
 # small: a static program has a fixed address, nobody unwinds it, and pages that are half empty cost as much as full ones
 override CFLAGS += -ffunction-sections -fdata-sections -fno-pie -fno-unwind-tables -fno-asynchronous-unwind-tables
 override LDFLAGS += -static -pthread -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,--build-id=none
-objs = ublk.o uring.o backend_mem.o backend_file.o
 
 all: ublk
 
@@ -31,13 +37,21 @@ ublk: $(objs)
 	$(if $(Q),@echo "  LD $@")
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(objs)
 
-# objects of another compiler or other flags are of no use
-.flags: FORCE
-	@echo '$(CC) $(CFLAGS)' | cmp -s - $@ || echo '$(CC) $(CFLAGS)' >$@
+# for the tests, which bring a main() and the rooms they look into along
+$(O)/ublk.a: $(objs)
+	$(Q)rm -f $@ && $(CROSS)ar rc $@ $^
 
-%.o: %.c Makefile .flags
-	$(if $(Q),@echo "  CC $@")
-	$(Q)$(CC) $(CFLAGS) -pthread -c -o $@ $<
+# objects of another compiler or other flags are of no use
+$(O)/.flags: FORCE
+	@mkdir -p $(@D) && echo '$(CC) $(CFLAGS)' | cmp -s - $@ || echo '$(CC) $(CFLAGS)' >$@
+
+$(O)/%.o: %.c Makefile $(O)/.flags
+	$(if $(Q),@echo "  CC $*.c")
+	$(Q)mkdir -p $(@D) && $(CC) $(CFLAGS) -pthread -c -o $@ $<
+
+# all that it takes to build somewhere else
+files:
+	@echo $(sources) $(headers) Makefile
 
 check: test
 test: ublk
@@ -55,7 +69,7 @@ dist:
 	rm -rf build/dist
 	for arch in x86_64 aarch64 riscv64 armhf; do \
 		cc=$$([ $$arch = x86_64 ] && echo CC=musl-gcc || echo ARCH=$$arch) && dir=build/dist/$$arch && \
-		mkdir -p $$dir && cp *.c *.h Makefile $$dir && $(MAKE) -s -C $$dir $$cc strip && \
+		mkdir -p $$dir && cp --parents $(sources) $(headers) Makefile $$dir && $(MAKE) -s -C $$dir $$cc strip && \
 		mv $$dir/ublk build/dist/ublk-$$arch && rm -r $$dir || exit; \
 	done
 	cd build/dist && sha256sum ublk-* | tee SHA256SUMS
@@ -64,7 +78,7 @@ strip: ublk
 	$(CROSS)strip ublk
 
 clean:
-	rm -rf ublk *.o *.d .flags build
+	rm -rf ublk build
 
-.PHONY: all check dist strip test test-unit test-vm test-soak test-kernels demo bench bench-smp install clean FORCE
+.PHONY: all check files dist strip test test-unit test-vm test-soak test-kernels demo bench bench-smp install clean FORCE
 -include $(objs:.o=.d)

@@ -15,8 +15,7 @@
  *
  * The file is opened once, locked, and used by its descriptor from then on.
  */
-#define _GNU_SOURCE
-#include "backend.h"
+#include "include/backend.h"
 
 #include <errno.h>
 #include <fcntl.h>

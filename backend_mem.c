@@ -14,8 +14,7 @@
  * well, so that it outlives a server. There a fault takes a page even to read a
  * hole; so what is not known to be there is read(2), which takes none.
  */
-#define _GNU_SOURCE
-#include "backend.h"
+#include "include/backend.h"
 
 #include <errno.h>
 #include <fcntl.h>

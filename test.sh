@@ -1,6 +1,6 @@
 #!/bin/bash
 # test.sh [all|unit|vm|soak|kernels|demo|bench|bench-smp]: the tests; what they need is fetched.
-#   unit     the C code by itself, and tests/unit-*.sh
+#   unit     the C code by itself, a room at a time (tests/unit), and tests/unit-*.sh
 #   vm       tests/cases/*.sh in virtual machines: KERNEL="6.16 7.0" names the
 #            kernels (else 6.12 and Debian's newest), CASES="smoke 20" the cases
 #   soak     the cases of a server's death and of memory, for hours: 200 kills each; and tests/cases/long
@@ -54,28 +54,33 @@ build() {
 	vm_need gcc libc6-dev make musl-tools
 	[ -z "${UBLK:-}" ] || return 0
 	if [ "$VM_TRIPLET" ]; then
-		mkdir "$WORK/src" && cp ./*.[ch] Makefile "$WORK/src" && make -s -C "$WORK/src" CC="$CC" ublk
+		mkdir "$WORK/src" && cp --parents $(make -s files) "$WORK/src" && make -s -C "$WORK/src" CC="$CC" ublk
 		UBLK=$WORK/src/ublk
 	else
 		make -s ublk
 	fi
 }
 
+# unit_c FILE FLAG...: build $WORK/NAME of a test in C, which includes the rooms it is about
+unit_c() {
+	local file=$1
+	shift
+	"${CC:-gcc}" "${UNIT_FLAGS[@]}" -Wall -Wextra -I. "$@" "$file" "$WORK/unit.o/ublk.a" -o "$WORK/$(basename "$file" .c)" -pthread
+}
+UNIT_FLAGS=(-O1 -g -fno-pie -no-pie -D_GNU_SOURCE -fsanitize=address,undefined -fno-sanitize-recover=undefined)
+
 unit() {
-	local script name flags
+	local file script pid pids=()
 	label=unit
-	for name in unit fuzz; do
-		flags=
-		[ $name != fuzz ] || flags=-DFUZZ_MAIN
-		if "${CC:-gcc}" -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -Wall -Wextra -I. \
-			$flags tests/$name.c uring.c backend_*.c -o "$WORK/$name" -pthread; then
-			here "$WORK/$name"
-		else
-			vm_out "FAIL - tests/$name.c compiles"
-		fi
+	make -s O="$WORK/unit.o" CC="${CC:-gcc}" CFLAGS="${UNIT_FLAGS[*]}" "$WORK/unit.o/ublk.a"
+	for file in tests/unit/*.c; do unit_c "$file" & pids+=($!); done
+	unit_c tests/fuzz.c -DFUZZ_MAIN & pids+=($!)
+	helper_inject "${UNIT_FLAGS[@]}" & pids+=($!)
+	for file in tests/unit/*.c tests/fuzz.c tests/inject.c; do
+		pid=${pids[0]} pids=("${pids[@]:1}")
+		if wait "$pid"; then here "$WORK/$(basename "$file" .c)"
+		else vm_out "FAIL - $file compiles"; fi
 	done
-	if helper_inject -fsanitize=address,undefined -fno-sanitize-recover=undefined; then here "$WORK/inject"
-	else vm_out "FAIL - tests/inject.c compiles"; fi
 	for script in tests/unit-*.sh; do
 		[ ! -e "$script" ] || here bash "$script"
 	done
@@ -97,7 +102,7 @@ cases() {
 
 # helper_inject FLAG...: build $WORK/inject
 helper_inject() {
-	"${CC:-gcc}" -O2 -g -Wall -Wextra "$@" -Wl,--wrap=pread,--wrap=pwrite,--wrap=syscall \
+	"${CC:-gcc}" -O2 -g -D_GNU_SOURCE -Wall -Wextra -I. "$@" -Wl,--wrap=pread,--wrap=pwrite,--wrap=syscall \
 		tests/inject.c backend_file.c -o "$WORK/inject"
 }
 
@@ -105,8 +110,9 @@ helper_inject() {
 helpers() {
 	"${CC:-gcc}" -O2 -Wall -Wextra -static tests/replay.c -o "$WORK/replay" &&
 		bash tests/unit-null.sh "$WORK/ublk-null" >/dev/null &&
-		"${CC:-gcc}" -O2 -static -pthread -Wl,--wrap=uring_init,--wrap=uring_enter,--wrap=uring_register,--wrap=pread,--wrap=mount \
-			ublk.c uring.c backend_*.c tests/die.c -o "$WORK/ublk-die" &&
+		make -s O="$WORK/die.o" CC="${CC:-gcc}" "$WORK/die.o/ublk.a" &&
+		"${CC:-gcc}" -O2 -I. -static -pthread -Wl,--wrap=uring_init,--wrap=uring_enter,--wrap=uring_register,--wrap=pread,--wrap=mount \
+			tests/die.c "$WORK/die.o/ublk.a" -o "$WORK/ublk-die" &&
 		"${CC:-gcc}" -O2 -Wall -Wextra -static tests/bare.c -o "$WORK/bare" &&
 		helper_inject -static || return
 	VM_BARE=$WORK/bare

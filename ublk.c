@@ -66,8 +66,7 @@
  * With --resilient a guard holds what must survive the server and starts the
  * next one: struct guard.
  */
-#define _GNU_SOURCE
-#include "backend.h"
+#include "include/backend.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -5,7 +5,7 @@
  * operations. LEAN: it is told that no memory is left. NO_DEVTMPFS: the kernel
  * has none. Linked with -Wl,--wrap= for each of the functions below.
  */
-#include "../uring.h"
+#include "uring.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -5,7 +5,7 @@
  * -DFUZZ_MAIN it makes its own inputs, "fuzz [RUNS]".
  */
 #define main ublk_main
-#include "../ublk.c"
+#include "ublk.c"
 #undef main
 
 #include <assert.h>

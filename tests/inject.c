@@ -5,8 +5,7 @@
  * is committed must be whole, and the file the model, byte for byte. Linked
  * with -Wl,--wrap=pread,--wrap=pwrite,--wrap=syscall. Runs here and in the VM.
  */
-#define _GNU_SOURCE
-#include "../backend.h"
+#include "include/backend.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -7,7 +7,8 @@ trap 'rm -rf "$dir"' EXIT
 
 for place in a b/c; do
 	mkdir -p "$dir/$place"
-	cp ./*.c ./*.h Makefile "$dir/$place"
+	# shellcheck disable=SC2046 # a list
+	cp --parents $(make -s files) "$dir/$place"
 	out=$(env -u ARCH make -s -C "$dir/$place" CC=musl-gcc strip 2>&1) && ! grep -i warning <<<"$out" ||
 		{ echo "FAIL - unit: builds with musl: $out"; exit 1; }
 done

@@ -8,15 +8,15 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 name="unit: README's null backend"
 
-cp ./*.c ./*.h Makefile "$dir"
+# shellcheck disable=SC2046 # a list
+cp --parents $(make -s files) "$dir"
 sed -n '/^```c null$/,/^```$/p' README.md | sed '1d;$d' >"$dir/backend_null.c"
 lines=$(wc -l <"$dir/backend_null.c")
 if [ "$lines" -gt 10 ] && [ "$lines" -lt 40 ]; then echo "ok - $name has $lines lines"
 else echo "FAIL - $name has $lines lines: 10 to 40 expected"; exit 1; fi
 
-# the three lines of README, "Write a backend"
-sed -i 's/^extern const struct backend backend_mem;/&\nextern const struct backend backend_null;/' "$dir/backend.h"
-sed -i 's/^objs = .*/& backend_null.o/' "$dir/Makefile"
+# the two lines of README, "Write a backend"
+sed -i 's/^extern const struct backend backend_mem;/&\nextern const struct backend backend_null;/' "$dir/include/backend.h"
 row=$(grep '^{ "null", ' README.md)
 sed -i "s/^\t{ \"mem\", .*/&\n\t${row//&/\\&}/" "$dir/ublk.c"
 if out=$(make -C "$dir" 2>&1) && ! grep -i warning <<<"$out" && { [ "${VM_TRIPLET:-}" ] || "$dir/ublk" help | grep -q "null.*nothing at all"; }; then

@@ -19,7 +19,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "ublk_cmd.h"
+#include "include/ublk_cmd.h"
 #include "uring.h"
 
 struct queue;			/* private to the loop: pass it on, that is all */

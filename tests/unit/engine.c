@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: MIT */
+/* ublk.c: requests and commits, without a driver */
+#include "tests/unit/test.h"
+#define main ublk_main
+#include "ublk.c"
+#undef main
+#include "tests/unit/fake.h"
+
+/* ---- control command numbers ---- */
+
+static void test_encoding(void)
+{
+	CHECK("command numbers, both encodings",
+	      cmd_encode(ENC_IOCTL, UBLK_CMD_ADD_DEV, 32) == 0xc0207504 &&
+	      cmd_encode(ENC_IOCTL, UBLK_CMD_GET_FEATURES, 32) == 0x80207513 &&
+	      cmd_encode(ENC_IOCTL, UBLK_IO_FETCH_REQ, 16) == 0xc0107520 &&
+	      cmd_encode(ENC_LEGACY, UBLK_CMD_ADD_DEV, 32) == 4);
+}
+
+/* ---- requests: what the loop lets through ---- */
+
+static struct ublksrv_io_desc test_iods[4];
+static struct dev test_dev = {
+	.size = 1 << 20, .block_size = 512, .max_io = 64 << 10, .max_discard = 1 << 20,
+	.max_write_zeroes = 1 << 20,
+};
+static struct server test_server;
+static char test_bufs[4 * (64 << 10)];
+static struct queue test_queue = {
+	.iods = test_iods, .dev = &test_dev, .s = &test_server, .bufs = test_bufs,
+};
+
+static int check_iod(unsigned op, uint64_t sector, uint32_t sectors)
+{
+	struct io io = { .tag = 2 };
+
+	test_iods[2] = (struct ublksrv_io_desc){ .op_flags = op, .start_sector = sector, .nr_sectors = sectors };
+	io_read_iod(&test_queue, &io);
+	return io_check(&test_dev, &io);
+}
+
+static void test_io_check(void)
+{
+	CHECK("requests inside the device pass",
+	      !check_iod(UBLK_IO_OP_READ, 0, 8) && !check_iod(UBLK_IO_OP_WRITE, 2047, 1) &&
+	      !check_iod(UBLK_IO_OP_DISCARD, 0, 2048) && !check_iod(UBLK_IO_OP_FLUSH, 0, 0) &&
+	      !check_iod(UBLK_IO_OP_FLUSH, UINT64_MAX, UINT32_MAX));
+	CHECK("requests outside the device are errors",
+	      check_iod(UBLK_IO_OP_READ, 2048, 1) == -EIO && check_iod(UBLK_IO_OP_READ, 2047, 2) == -EIO &&
+	      check_iod(UBLK_IO_OP_WRITE, UINT64_MAX, 1) == -EIO &&
+	      check_iod(UBLK_IO_OP_WRITE, UINT64_MAX >> 9, 1) == -EIO &&
+	      check_iod(UBLK_IO_OP_READ, 1ULL << 55, 8) == -EIO &&
+	      check_iod(UBLK_IO_OP_DISCARD, 1, 2048) == -EIO &&
+	      check_iod(UBLK_IO_OP_DISCARD, 8, UINT32_MAX) == -EIO);
+	CHECK("empty, overlong and unknown requests are errors",
+	      check_iod(UBLK_IO_OP_READ, 0, 0) == -EIO && check_iod(UBLK_IO_OP_READ, 0, 129) == -EIO &&
+	      check_iod(UBLK_IO_OP_READ, 0, UINT32_MAX) == -EIO && check_iod(4, 0, 1) == -EOPNOTSUPP &&
+	      check_iod(255, 0, 1) == -EOPNOTSUPP);
+	test_dev.read_only = true;
+	test_dev.block_size = 4096;
+	CHECK("writes to a read-only device and part blocks are errors",
+	      check_iod(UBLK_IO_OP_WRITE, 0, 8) == -EIO && check_iod(UBLK_IO_OP_WRITE_ZEROES, 0, 8) == -EIO &&
+	      check_iod(UBLK_IO_OP_READ, 0, 8) == 0 && check_iod(UBLK_IO_OP_READ, 0, 1) == -EIO);
+	test_dev.read_only = false;
+	test_dev.block_size = 512;
+}
+
+/* ---- commits: each request once, whole or as an error ---- */
+
+static struct io test_ios[4], *test_held[4];
+static int backend_result;
+static unsigned completed;	/* calls of canned_complete() */
+static bool keep_held;		/* the turn goes on */
+
+static int canned_queue(struct queue *q, struct io *io)
+{
+	io->buf = (void *)0x1000;
+	if (backend_result == IO_QUEUED_LAST)
+		(void)io_sqe(q, io);
+	return backend_result;
+}
+
+static int canned_complete(struct queue *q, struct io *io, int res)
+{
+	(void)q, (void)io;
+	completed++;
+	return res;
+}
+
+static const struct backend canned = { .name = "canned", .queue = canned_queue, .complete = canned_complete };
+
+/* The commands that a CQE leads to: how many, and the last one. */
+static unsigned commands(struct fake *f, uint64_t user_data, int res, struct ublksrv_io_cmd *cmd, uint32_t *op)
+{
+	struct io_uring_cqe cqe = { .user_data = user_data, .res = res };
+	uint32_t before = f->ring.sq_tail;
+	const struct io_uring_sqe *sqe;
+
+	test_queue.ring = f->ring;
+	queue_dispatch(&test_queue, &cqe);
+	if (!keep_held)
+		queue_commit_held(&test_queue);
+	f->ring = test_queue.ring;
+	if (f->ring.sq_tail == before)
+		return 0;
+	sqe = &f->sqes[(f->ring.sq_tail - 1) & f->ring.sq_mask];
+	memcpy(cmd, sqe->cmd, sizeof(*cmd));
+	*op = sqe->cmd_op;
+	fake_take(f, &f->ring);
+	return f->ring.sq_tail - before;
+}
+
+/* A request of op, 8 sectors long, answered with res: what is committed? */
+static int committed(unsigned op, int res)
+{
+	struct ublksrv_io_cmd cmd;
+	struct fake f;
+	uint32_t cmd_op;
+
+	fake_init(&f, 0, 0);
+	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
+	test_iods[1] = (struct ublksrv_io_desc){ .op_flags = op, .nr_sectors = 8 };
+	backend_result = res;
+	if (commands(&f, user_data_pack(KIND_IO, 1), 0, &cmd, &cmd_op) != 1 || cmd_op != 0x21 || cmd.tag != 1 ||
+	    test_ios[1].state != IO_FETCHED)
+		return INT32_MIN;
+	return cmd.result;
+}
+
+/* GET_DATA and commit at once, for a request in one page. */
+static void test_pairs(struct fake *f)
+{
+	const uint64_t news = user_data_pack(KIND_IO, 1), got = user_data_pack(KIND_GET_DATA, 1);
+	struct io *io = &test_ios[1];
+	struct ublksrv_io_cmd cmd;
+	uint32_t op;
+	bool ok;
+
+	test_dev.data_path = DATA_DIRECT;
+	test_queue.can_pair = true;
+	test_queue.page = 4096;
+	backend_result = 4096;
+	*io = (struct io){ .tag = 1, .state = IO_FETCHED };
+	ok = commands(f, news, 1, &cmd, &op) == 2 && op == 0x21 && cmd.result == 4096 && test_queue.expected == 1 &&
+	     commands(f, got, 0, &cmd, &op) == 0 && io->state == IO_FETCHED &&
+	     commands(f, news, 1, &cmd, &op) == 2 && commands(f, got, 0, &cmd, &op) == 0 &&
+	     commands(f, news, 0, &cmd, &op) == 1 && cmd.result == 4096;
+	CHECK("pair: a WRITE of one page is asked for and committed in one go", ok);
+	ok = commands(f, news, 1, &cmd, &op) == 2 && commands(f, news, -EBUSY, &cmd, &op) == 0 &&
+	     io->state == IO_GET_DATA && commands(f, got, 1, &cmd, &op) == 2 && op == 0x21 &&
+	     commands(f, got, 0, &cmd, &op) == 0 && io->state == IO_FETCHED && test_queue.can_pair;
+	CHECK("pair: GET_DATA that finds no memory comes again", ok);
+	ok = commands(f, news, 1, &cmd, &op) == 2 && commands(f, news, -EBUSY, &cmd, &op) == 0 &&
+	     commands(f, got, 0, &cmd, &op) == 1 && op == 0x21 && cmd.result == 4096 && io->state == IO_FETCHED;
+	CHECK("pair: a GET_DATA that is answered later is committed later", ok);
+	ok = commands(f, news, 1, &cmd, &op) == 2 && commands(f, news, -EBUSY, &cmd, &op) == 0;
+	test_iods[1].op_flags = UBLK_IO_OP_DISCARD;
+	backend_result = 0;
+	ok = ok && commands(f, got, 0, &cmd, &op) == 1 && op == 0x21 && io->op == UBLK_IO_OP_DISCARD && cmd.result == 0;
+	CHECK("pair: another request may come in the place of one that found no memory", ok);
+	test_iods[1].op_flags = UBLK_IO_OP_WRITE;
+	test_queue.can_pair = false;
+	backend_result = 4096;
+	ok = commands(f, news, 1, &cmd, &op) == 1 && op == 0x22 && commands(f, got, 0, &cmd, &op) == 1 && op == 0x21;
+	CHECK("pair: not with a driver that may not take it", ok);
+	test_queue.can_pair = true;
+	test_iods[1].nr_sectors = 9;
+	backend_result = 9 * 512;
+	ok = commands(f, news, 1, &cmd, &op) == 1 && op == 0x22 && commands(f, got, 0, &cmd, &op) == 1 && op == 0x21;
+	CHECK("pair: not for a WRITE of two pages, whose copy may fall short", ok);
+	test_iods[1].nr_sectors = 8;
+	backend_result = -ENOSPC;
+	ok = commands(f, news, 1, &cmd, &op) == 1 && op == 0x22 && commands(f, got, 0, &cmd, &op) == 1 &&
+	     cmd.result == -ENOSPC;
+	CHECK("pair: not for an error", ok);
+}
+
+/* The commit linked to the backend's operation. */
+static void test_chains(struct fake *f)
+{
+	const unsigned chain = IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
+	const uint64_t news = user_data_pack(KIND_IO, 1), done = user_data_pack(KIND_BACKEND, 1);
+	struct io *io = &test_ios[1];
+	struct ublksrv_io_cmd cmd;
+	uint32_t op;
+	bool ok;
+
+	test_dev.data_path = DATA_ZERO_COPY;
+	test_queue.few = true;
+	test_iods[1].op_flags = UBLK_IO_OP_READ;
+	backend_result = IO_QUEUED_LAST;
+	*io = (struct io){ .tag = 1, .state = IO_FETCHED };
+	ok = commands(f, news, 0, &cmd, &op) == 2 && op == 0x21 && cmd.result == 4096 &&
+	     (f->sqes[(f->ring.sq_tail - 2) & f->ring.sq_mask].flags & chain) == chain &&
+	     !(f->sqes[(f->ring.sq_tail - 1) & f->ring.sq_mask].flags & chain) &&
+	     commands(f, news, 0, &cmd, &op) == 2;
+	CHECK("chain: the commit follows the operation, then comes the next request", ok);
+	ok = commands(f, done, -EIO, &cmd, &op) == 1 && op == 0x21 && cmd.result == -EIO && io->state == IO_FETCHED;
+	CHECK("chain: when the operation fails its error is committed", ok);
+	test_queue.few = false;
+	ok = commands(f, news, 0, &cmd, &op) == 1 && commands(f, done, 4096, &cmd, &op) == 1 && cmd.result == 4096;
+	CHECK("chain: not among many requests", ok);
+	completed = 0;
+	ok = commands(f, news, 0, &cmd, &op) == 1 && commands(f, done, 4096, &cmd, &op) == 1 && !completed &&
+	     commands(f, news, 0, &cmd, &op) == 1 && commands(f, done, 512, &cmd, &op) == 1 && completed == 1 &&
+	     cmd.result == -EIO;
+	CHECK("last: only of a failed or short operation the backend is told", ok);
+	keep_held = true;
+	ok = commands(f, news, 0, &cmd, &op) == 1 && commands(f, done, 4096, &cmd, &op) == 0 &&
+	     test_queue.nr_held == 1 && io->state == IO_SERVED;
+	keep_held = false;
+	test_queue.ring = f->ring;
+	queue_commit_held(&test_queue);
+	f->ring = test_queue.ring;
+	fake_take(f, &f->ring);
+	CHECK("held: among many requests a commit waits for the end of the turn", ok && io->state == IO_FETCHED &&
+	      !test_queue.nr_held);
+	test_queue.few = true;
+	test_dev.data_path = DATA_COPY;
+	ok = commands(f, news, 0, &cmd, &op) == 1 && commands(f, done, 4096, &cmd, &op) == 1 && cmd.result == 4096;
+	CHECK("chain: not with DATA_COPY", ok);
+}
+
+static void test_commit(void)
+{
+	struct ublksrv_io_cmd cmd;
+	uint32_t op;
+	struct fake f;
+
+	test_queue.ios = test_ios;
+	test_queue.held = test_held;
+	test_queue.be = &canned;
+	test_queue.cmd_commit = 0x21;
+	test_queue.cmd_get_data = 0x22;
+	test_queue.live = 4;
+	test_queue.can_pair = false;
+	CHECK("commit: whole results and errors as they are",
+	      committed(UBLK_IO_OP_READ, 4096) == 4096 && committed(UBLK_IO_OP_WRITE, -ENOSPC) == -ENOSPC &&
+	      committed(UBLK_IO_OP_DISCARD, 0) == 0 && committed(UBLK_IO_OP_FLUSH, -EIO) == -EIO);
+	CHECK("commit: a short result is an error",
+	      committed(UBLK_IO_OP_WRITE, 2048) == -EIO && committed(UBLK_IO_OP_READ, 0) == -EIO &&
+	      committed(UBLK_IO_OP_READ, 8192) == -EIO);
+
+	fake_init(&f, 0, 0);
+	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
+	test_iods[1] = (struct ublksrv_io_desc){ .op_flags = UBLK_IO_OP_WRITE, .nr_sectors = 8 };
+	backend_result = IO_QUEUED;
+	CHECK("commit: not before the backend has finished, then once",
+	      commands(&f, user_data_pack(KIND_IO, 1), 0, &cmd, &op) == 0 &&
+	      commands(&f, user_data_pack(KIND_BACKEND, 1), 4096, &cmd, &op) == 1 && cmd.result == 4096);
+
+	fake_init(&f, 0, 0);
+	backend_result = 4096;
+	test_dev.data_path = DATA_DIRECT;
+	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
+	CHECK("get data, direct: asked for with the backend's address, then committed",
+	      commands(&f, user_data_pack(KIND_IO, 1), 1, &cmd, &op) == 1 && op == 0x22 && cmd.addr == 0x1000 &&
+	      commands(&f, user_data_pack(KIND_GET_DATA, 1), 0, &cmd, &op) == 1 && op == 0x21 && cmd.result == 4096);
+	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
+	CHECK("get data, direct: a copy that fell short is an error",
+	      commands(&f, user_data_pack(KIND_IO, 1), 1, &cmd, &op) == 1 &&
+	      (test_iods[1].nr_sectors = 7) &&
+	      commands(&f, user_data_pack(KIND_GET_DATA, 1), 0, &cmd, &op) == 1 && cmd.result == -EIO);
+	test_dev.data_path = DATA_COPY;
+	test_iods[1].nr_sectors = 8;
+	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
+	backend_result = -ENOSPC;
+	CHECK("get data, copy: into the tag's own buffer, and only then to the backend",
+	      commands(&f, user_data_pack(KIND_IO, 1), 1, &cmd, &op) == 1 && op == 0x22 &&
+	      cmd.addr == (uintptr_t)(test_bufs + (64 << 10)) &&
+	      commands(&f, user_data_pack(KIND_GET_DATA, 1), 0, &cmd, &op) == 1 && cmd.result == -ENOSPC);
+	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
+	test_iods[1].start_sector = 1 << 20;
+	backend_result = 4096;
+	CHECK("get data, copy: a request outside the device is an error",
+	      commands(&f, user_data_pack(KIND_IO, 1), 1, &cmd, &op) == 1 && op == 0x22 &&
+	      commands(&f, user_data_pack(KIND_GET_DATA, 1), 0, &cmd, &op) == 1 && op == 0x21 && cmd.result == -EIO);
+	test_iods[1].start_sector = 0;
+	test_pairs(&f);
+	test_chains(&f);
+	CHECK("abort: the tag is gone and nothing is sent",
+	      commands(&f, user_data_pack(KIND_IO, 1), -ENODEV, &cmd, &op) == 0 &&
+	      test_ios[1].state == IO_GONE && test_queue.live == 3);
+}
+
+int main(void)
+{
+	test_begin();
+	test_encoding();
+	test_io_check();
+	test_commit();
+	return test_end();
+}

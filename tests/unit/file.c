@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/* backend_file: what it makes of results, without a disk that misbehaves */
+#include "tests/unit/test.h"
+#define main ublk_main
+#include "ublk.c"
+#undef main
+#include "tests/unit/fake.h"
+
+static char test_bufs[4 * (64 << 10)];
+static struct queue file_q;
+static struct fake file_fake;
+static struct io file_io;
+
+/* The SQE that the last call left, or NULL if it left none. */
+static const struct io_uring_sqe *file_sqe(void)
+{
+	uint32_t tail = file_q.ring.sq_tail;
+
+	if (file_fake.sq_head == tail)
+		return NULL;
+	fake_take(&file_fake, &file_q.ring);
+	return &file_fake.sqes[(tail - 1) & file_q.ring.sq_mask];
+}
+
+static int file_begin(unsigned op, uint32_t flags)
+{
+	file_io = (struct io){ .op = (uint8_t)op, .flags = flags, .off = 8192, .len = 4096, .tag = 3,
+			       .buf = test_bufs };
+	if (op == UBLK_IO_OP_FLUSH)
+		file_io.len = 0;
+	return backend_file.queue(&file_q, &file_io);
+}
+
+static int file_end(int res)
+{
+	return backend_file.complete(&file_q, &file_io, res);
+}
+
+static void test_file_results(void)
+{
+	const struct io_uring_sqe *s;
+	bool ok;
+
+	ok = file_begin(UBLK_IO_OP_READ, 0) == IO_QUEUED_LAST && (s = file_sqe()) && s->opcode == IORING_OP_READ &&
+	     s->off == 65536 + 8192 && s->len == 4096 && s->addr == (uintptr_t)test_bufs &&
+	     s->fd == BACKING_FILE && s->user_data == user_data_pack(KIND_BACKEND, 3);
+	CHECK("file: a READ goes to its place in the window", ok && file_end(4096) == 4096 && !file_sqe());
+	ok = file_begin(UBLK_IO_OP_WRITE, 0) == IO_QUEUED_LAST && file_sqe() && file_end(512) == IO_QUEUED &&
+	     (s = file_sqe()) && s->opcode == IORING_OP_WRITE && s->off == 65536 + 8192 + 512 &&
+	     s->len == 3584 && s->addr == (uintptr_t)test_bufs + 512 && !s->rw_flags &&
+	     file_end(1) == IO_QUEUED && (s = file_sqe()) && s->len == 3583 && file_end(3583) == 4096;
+	CHECK("file: a short result is continued until whole", ok);
+	ok = file_begin(UBLK_IO_OP_WRITE, 0) == IO_QUEUED_LAST && file_sqe() && file_end(512) == IO_QUEUED &&
+	     file_sqe() && file_end(-ENOSPC) == -ENOSPC && !file_sqe();
+	CHECK("file: short, then no space: an error, not a short result", ok);
+	ok = file_begin(UBLK_IO_OP_READ, 0) == IO_QUEUED_LAST && file_sqe() && file_end(-EINTR) == IO_QUEUED_LAST &&
+	     (s = file_sqe()) && !(s->flags & IOSQE_ASYNC) && file_end(-EAGAIN) == IO_QUEUED_LAST &&
+	     (s = file_sqe()) && s->flags & IOSQE_ASYNC && s->len == 4096 && file_end(4096) == 4096;
+	CHECK("file: EINTR and EAGAIN are tried again", ok);
+	quiet = true;
+	ok = file_begin(UBLK_IO_OP_READ, 0) == IO_QUEUED_LAST && file_sqe() && file_end(1024) == IO_QUEUED &&
+	     file_sqe() && file_end(0) == -EIO;
+	quiet = false;
+	CHECK("file: the end of the file inside a READ is an error",
+	      ok && file_begin(UBLK_IO_OP_WRITE, 0) == IO_QUEUED_LAST && file_sqe() && file_end(0) == -EIO);
+	ok = file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && (s = file_sqe()) &&
+	     s->rw_flags == IORING_RWF_DSYNC && file_end(4096) == 4096;
+	CHECK("file: FUA writes are RWF_DSYNC", ok);
+	ok = file_begin(UBLK_IO_OP_DISCARD, 0) == IO_QUEUED && (s = file_sqe()) && s->opcode == IORING_OP_FALLOCATE &&
+	     s->len == 3 && s->off == 65536 + 8192 && s->addr == 4096 && file_end(0) == 0 &&
+	     file_begin(UBLK_IO_OP_WRITE_ZEROES, 0) == IO_QUEUED && (s = file_sqe()) && s->len == 3 &&
+	     file_end(-EOPNOTSUPP) == -EOPNOTSUPP &&
+	     file_begin(UBLK_IO_OP_WRITE_ZEROES, UBLK_IO_F_NOUNMAP) == IO_QUEUED && (s = file_sqe()) &&
+	     s->len == 0x11 && file_end(0) == 0;
+	CHECK("file: discard and write-zeroes make holes, NOUNMAP makes zeroes", ok);
+	ok = file_begin(UBLK_IO_OP_FLUSH, 0) == IO_QUEUED && (s = file_sqe()) && s->opcode == IORING_OP_FSYNC &&
+	     s->fsync_flags == IORING_FSYNC_DATASYNC && !s->off && !s->len && file_end(0) == 0;
+	CHECK("file: FLUSH is fdatasync of all of it", ok);
+	ok = file_begin(UBLK_IO_OP_FLUSH, 0) == IO_QUEUED && file_sqe() && file_end(-EIO) == -EIO &&
+	     file_begin(UBLK_IO_OP_FLUSH, 0) == -EIO && !file_sqe() &&
+	     file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == -EIO && !file_sqe() &&
+	     file_begin(UBLK_IO_OP_WRITE, 0) == IO_QUEUED_LAST && file_sqe() && file_end(4096) == 4096;
+	CHECK("file: the first fsync error stays, for FLUSH and FUA", ok);
+}
+
+/* Through the page cache of a file in memory: answered at once, without a ring. */
+static void test_file_inline(void)
+{
+	struct options o = { .max_io = 1 << 20 };
+	struct dev dev = { .fd = -1 };
+	const char *why = NULL;
+	int fd = memfd_create("unit", 0);
+	char path[32];
+	int mapped = 0, ret = 0;
+	bool ok;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	o.path = path;
+	ok = fd >= 0 && ftruncate(fd, 1 << 20) == 0 && backend_file.open(&dev, &o, &why) == 0 &&
+	     dev.data_path == DATA_COPY;
+	file_q.dev = &dev;
+	for (off_t off = 0; off < 1 << 20 && ok; off += 65536)
+		ok = pwrite(fd, test_bufs, 65536, off) == 65536;
+	memset(test_bufs, 'x', 4096);
+	ok = ok && file_begin(UBLK_IO_OP_WRITE, 0) == 4096 && !file_sqe() && pread(fd, test_bufs + 4096, 4096, 8192) == 4096 &&
+	     memcmp(test_bufs, test_bufs + 4096, 4096) == 0;
+	memset(test_bufs, 0, 4096);
+	for (int i = 0; i < 8 && ok; i++) {	/* the later ones from the mapping */
+		ok = file_begin(UBLK_IO_OP_READ, 0) == 4096 && !file_sqe() && *(char *)file_io.buf == 'x' &&
+		     memcmp(file_io.buf, test_bufs + 4096, 4096) == 0;
+		mapped += file_io.buf != test_bufs;
+	}
+	CHECK("file: what the page cache has and takes needs no ring", ok);
+	CHECK("file: a window that is read again and again is mapped, if all of it is cached", ok && mapped > 0);
+	ok = ok && file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && file_sqe() && file_end(4096) == 4096;
+	CHECK("file: a FUA write is the ring's all the same", ok);
+	quiet = true;
+	ok = ok && ftruncate(fd, 8192 + 512) == 0;
+	/* for a second what was found out before may hold */
+	for (int i = 0; i < 200 && (ret = file_begin(UBLK_IO_OP_READ, 0)) == 4096; i++)
+		usleep(10000);
+	ok = ok && ret == IO_QUEUED && file_sqe() && file_end(0) == -EIO &&
+	     file_begin(UBLK_IO_OP_READ, 0) == IO_QUEUED && file_sqe() && file_end(0) == -EIO;
+	quiet = false;
+	CHECK("file: a READ beyond the end of a truncated file is an error, not a fault", ok);
+	backend_file.close(&dev);
+	close(fd);
+}
+
+static void test_file(void)
+{
+	static const char path[] = "unit-test.img";
+	struct options o = { .path = path, .size = 1 << 20, .offset = 65536, .max_io = 1 << 20, .create = true,
+			     .zero_copy = ZERO_COPY_ON };	/* all by the ring */
+	const char *why = NULL;
+	struct dev dev = { .fd = -1 }, other = { .fd = -1 };
+	struct stat st;
+
+	unlink(path);
+	CHECK("file: created, sparse, of the size asked for",
+	      backend_file.open(&dev, &o, &why) == 0 && dev.size == 1 << 20 && stat(path, &st) == 0 &&
+	      st.st_size == 65536 + (1 << 20) && st.st_blocks == 0 && dev.volatile_cache && dev.fua);
+	o.create = false;
+	CHECK("file: a second writer is refused, and told by whom",
+	      backend_file.open(&other, &o, &why) == -EBUSY && why && strstr(why, "locked"));
+	fake_init(&file_fake, 0, 0);
+	file_q = (struct queue){ .ring = file_fake.ring, .dev = &dev };
+	dev.data_path = DATA_COPY;
+	test_file_results();
+	test_file_inline();
+	dev.came_up = true;
+	backend_file.close(&dev);
+	CHECK("file: stays when its device has been in use", stat(path, &st) == 0);
+	unlink(path);
+	o.create = true;
+	dev = (struct dev){ .fd = -1 };
+	CHECK("file: goes again when nothing came of it",
+	      backend_file.open(&dev, &o, &why) == 0 && (backend_file.close(&dev), stat(path, &st) < 0));
+}
+
+int main(void)
+{
+	test_begin();
+	test_file();
+	return test_end();
+}
