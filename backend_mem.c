@@ -94,41 +94,25 @@ static bool mem_afford(struct mem *m, int64_t bytes, bool swap)
 	return true;
 }
 
-static void mem_progress(const char *text)
-{
-	if (write(STDERR_FILENO, text, strlen(text)) < 0)
-		return;		/* nobody to tell */
-}
-
 /*
- * Touch every page, with progress for a person who waits. The kernel would go
+ * Touch every page, with progress. The kernel would go
  * through with it and kill whoever is in the way, so all that is still to come
  * must be left at each step. Returns 0 or -errno.
  */
-static int mem_prealloc(const struct mem *m, bool quiet)
+static int mem_prealloc(const struct mem *m)
 {
 	const uint64_t step = 64 << 20;
-	const bool show = !quiet && isatty(STDERR_FILENO);
 	struct memory memory;
-	char text[48];
-	int ret;
 
 	for (uint64_t off = 0; off < m->len; off += step) {
 		uint64_t n = m->len - off < step ? m->len - off : step;
 
 		backend_memory(&memory);
-		ret = memory.left < (int64_t)(m->len - off) ? -ENOMEM : 0;
-		if (!ret && madvise(m->base + off, n, MADV_POPULATE_WRITE))
-			ret = -errno;
-		if (ret) {
-			if (show && off)
-				mem_progress("\n");
-			return ret;
-		}
-		text_print(text, sizeof(text), "\r%3d %% of memory taken%s", (int)((off + n) * 100 / m->len),
-			   off + n == m->len ? "\n" : "");
-		if (show)
-			mem_progress(text);
+		if (memory.left < (int64_t)(m->len - off))
+			return -ENOMEM;
+		if (madvise(m->base + off, n, MADV_POPULATE_WRITE))
+			return -errno;
+		backend_progress("of memory taken", off + n, m->len);
 	}
 	return 0;
 }
@@ -234,7 +218,7 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 	if (m->fd < 0)
 		(void)madvise(m->base, m->len, MADV_DONTFORK);	/* and no child's copy of it */
 	if (o->prealloc) {
-		ret = mem_prealloc(m, o->quiet);
+		ret = mem_prealloc(m);
 		if (ret)
 			*why = "more than is left of memory, and --prealloc takes it all";
 	} else {

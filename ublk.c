@@ -371,31 +371,33 @@ static void *pages_get(size_t len)
 /* ---- messages and failures ---- */
 
 static bool quiet, verbose;
+static bool unfinished;		/* progress() has left a line open */
 
 /* One line on stderr, for people. */
 __attribute__((format(printf, 1, 2)))
 static void say(const char *fmt, ...)
 {
-	char line[1024];
+	char line[1024] = "\n";
+	size_t n = unfinished;
 	va_list ap;
-	size_t n;
 
 	va_start(ap, fmt);
-	n = text_vprint(line, sizeof(line) - 1, fmt, ap);
+	n += text_vprint(line + n, sizeof(line) - 1 - n, fmt, ap);
 	va_end(ap);
 	line[n++] = '\n';
+	unfinished = false;
 	/* in one piece, so that lines of several programs do not mix */
 	if (write(STDERR_FILENO, line, n) < 0)
 		return;		/* nobody to tell */
 }
 
 /* What the program relies on, in every build. assert() would bring stdio along. */
-#define must(cond)	do { if (!(cond)) must_fail(__LINE__, #cond); } while (0)
+#define must(cond)	do { if (!(cond)) must_fail(__FILE__, __LINE__, #cond); } while (0)
 
 __attribute__((noreturn, cold))
-static void must_fail(int line, const char *cond)
+static void must_fail(const char *file, int line, const char *cond)
 {
-	say("ublk: ublk.c:%d: not so: %s", line, cond);
+	say("ublk: %s:%d: not so: %s", file, line, cond);
 	abort();
 }
 
@@ -438,6 +440,19 @@ static void print(const char *fmt, ...)
 
 #define notice(...)	do { if (!quiet) say("ublk: " __VA_ARGS__); } while (0)
 #define debug(...)	do { if (verbose) say("ublk: " __VA_ARGS__); } while (0)
+
+void backend_progress(const char *what, uint64_t done, uint64_t all)
+{
+	char text[64];
+	const size_t n = text_print(text, sizeof(text), "\r%3u %% %s%s", (unsigned)(done * 100 / all), what,
+				    done == all ? "\n" : "");
+
+	if (quiet || !isatty(STDERR_FILENO))
+		return;
+	unfinished = done != all;
+	if (write(STDERR_FILENO, text, n) < 0)
+		return;		/* nobody to tell */
+}
 
 /* What a verb was at when it failed: with an errno it makes message and status. */
 enum step {
@@ -1436,6 +1451,14 @@ struct queue {
 	pthread_t thread;			/* not for queue 0 */
 	int err;				/* of queue_start() in its thread */
 	bool watch_ctrl;			/* queue 0: a poll of the control ring is armed */
+};
+
+/* What is to be served. */
+struct job {
+	const struct backend *be;
+	struct options o;
+	uint64_t cookie;		/* of the device to make, or to take over */
+	bool recover;			/* the latter */
 };
 
 /* All there is of a device that this process serves. */
@@ -3406,6 +3429,18 @@ static bool parse_dev(const char *s, uint32_t *id)
 
 /* ---- the command line: tables that are both parser and help ---- */
 
+/* What a command line says. */
+struct args {
+	struct job job;			/* for verbs that serve a device */
+	const struct verb *verb;
+	bool daemon, all, force, json, help, quiet, verbose;
+	uint64_t wait;			/* seconds */
+	char **operands;		/* of argv, in order */
+	char **command;			/* what is behind "--", or NULL */
+	int nr;
+	uint64_t given;			/* bit i: option_defs[i] was there */
+};
+
 enum { V_MEM = 1, V_LIST = 2, V_STOP = 4, V_HELP = 8, V_FILE = 16, V_CHECK = 32, V_RECOVER = 64,
        V_MAKE = V_MEM | V_FILE, V_SERVE = V_MAKE | V_RECOVER };
 
@@ -3416,49 +3451,50 @@ static const struct option_def {
 	char letter;
 	enum opt_type type;
 	const char *arg;
-	size_t where;			/* in struct options */
+	size_t where;			/* in struct args */
 	uint64_t min, max;
 	unsigned verbs;
 	const char *help;
 } option_defs[] = {
-#define FIELD(f) offsetof(struct options, f)
-	{ "size", 0, OPT_SIZE, "SIZE", FIELD(size), 512, 1ULL << 62, V_SERVE,
+#define FIELD(f) offsetof(struct args, f)
+#define DEVICE(f) offsetof(struct args, job.o.f)
+	{ "size", 0, OPT_SIZE, "SIZE", DEVICE(size), 512, 1ULL << 62, V_SERVE,
 	  "mem: the same as SIZE; file: how much of it to show, or to make" },
-	{ "id", 0, OPT_NUMBER, "N", FIELD(id), 0, UBLK_MAX_UBLKS - 1, V_MAKE,
+	{ "id", 0, OPT_NUMBER, "N", DEVICE(id), 0, UBLK_MAX_UBLKS - 1, V_MAKE,
 	  "device number; default: the lowest free one" },
-	{ "queues", 0, OPT_NUMBER, "N", FIELD(queues), 1, UBLK_MAX_NR_QUEUES, V_SERVE,
+	{ "queues", 0, OPT_NUMBER, "N", DEVICE(queues), 1, UBLK_MAX_NR_QUEUES, V_SERVE,
 	  "hardware queues, each with a ring and a thread; default: 1" },
-	{ "qdepth", 0, OPT_NUMBER, "N", FIELD(qdepth), 1, UBLK_MAX_QUEUE_DEPTH, V_SERVE,
+	{ "qdepth", 0, OPT_NUMBER, "N", DEVICE(qdepth), 1, UBLK_MAX_QUEUE_DEPTH, V_SERVE,
 	  "requests in flight in a queue; default: 128" },
-	{ "cpu-affinity", 0, OPT_FLAG, NULL, FIELD(cpu_affinity), 0, 0, V_SERVE,
+	{ "cpu-affinity", 0, OPT_FLAG, NULL, DEVICE(cpu_affinity), 0, 0, V_SERVE,
 	  "pin each queue's thread to the CPUs whose requests the queue takes" },
-	{ "block-size", 0, OPT_SIZE, "N", FIELD(block_size), 512, 4096, V_SERVE,
+	{ "block-size", 0, OPT_SIZE, "N", DEVICE(block_size), 512, 4096, V_SERVE,
 	  "logical block size, a power of two; default: 512" },
-	{ "max-io", 0, OPT_SIZE, "SIZE", FIELD(max_io), 4096, 32 << 20, V_SERVE,
+	{ "max-io", 0, OPT_SIZE, "SIZE", DEVICE(max_io), 4096, 32 << 20, V_SERVE,
 	  "largest request; default: 1M" },
-	{ "read-only", 'r', OPT_FLAG, NULL, FIELD(read_only), 0, 0, V_SERVE,
+	{ "read-only", 'r', OPT_FLAG, NULL, DEVICE(read_only), 0, 0, V_SERVE,
 	  "the block layer refuses writes; a file is opened for reading only" },
-	{ "recoverable", 0, OPT_FLAG, NULL, FIELD(recoverable), 0, 0, V_FILE | V_RECOVER,
+	{ "recoverable", 0, OPT_FLAG, NULL, DEVICE(recoverable), 0, 0, V_FILE | V_RECOVER,
 	  "if the server dies, clients wait for \"ublk recover\"; default: they get errors" },
-	{ "resilient", 0, OPT_FLAG, NULL, FIELD(resilient), 0, 0, V_SERVE,
+	{ "resilient", 0, OPT_FLAG, NULL, DEVICE(resilient), 0, 0, V_SERVE,
 	  "if the server dies, a parent starts another, and clients see a pause" },
-	{ "no-part-scan", 0, OPT_FLAG, NULL, FIELD(no_part_scan), 0, 0, V_SERVE,
+	{ "no-part-scan", 0, OPT_FLAG, NULL, DEVICE(no_part_scan), 0, 0, V_SERVE,
 	  "do not look for partitions" },
-	{ "no-modprobe", 0, OPT_FLAG, NULL, FIELD(no_modprobe), 0, 0, V_SERVE,
+	{ "no-modprobe", 0, OPT_FLAG, NULL, DEVICE(no_modprobe), 0, 0, V_SERVE,
 	  "do not load the driver" },
-	{ "prealloc", 0, OPT_FLAG, NULL, FIELD(prealloc), 0, 0, V_MEM,
+	{ "prealloc", 0, OPT_FLAG, NULL, DEVICE(prealloc), 0, 0, V_MEM,
 	  "take all memory at once and keep it; default: as it is written, back on discard" },
-	{ "huge", 0, OPT_FLAG, NULL, FIELD(huge), 0, 0, V_MEM,
+	{ "huge", 0, OPT_FLAG, NULL, DEVICE(huge), 0, 0, V_MEM,
 	  "ask for transparent huge pages" },
-	{ "path", 0, OPT_STRING, "PATH", FIELD(path), 0, 0, V_FILE | V_RECOVER,
+	{ "path", 0, OPT_STRING, "PATH", DEVICE(path), 0, 0, V_FILE | V_RECOVER,
 	  "the same as PATH: a regular file or a block device" },
-	{ "direct", 0, OPT_FLAG, NULL, FIELD(direct), 0, 0, V_FILE | V_RECOVER,
+	{ "direct", 0, OPT_FLAG, NULL, DEVICE(direct), 0, 0, V_FILE | V_RECOVER,
 	  "bypass the page cache (O_DIRECT), if the file takes it" },
-	{ "offset", 0, OPT_SIZE, "SIZE", FIELD(offset), 0, 1ULL << 62, V_FILE | V_RECOVER,
+	{ "offset", 0, OPT_SIZE, "SIZE", DEVICE(offset), 0, 1ULL << 62, V_FILE | V_RECOVER,
 	  "where in the file the device begins, a multiple of the block size; default: 0" },
-	{ "create", 0, OPT_FLAG, NULL, FIELD(create), 0, 0, V_FILE,
+	{ "create", 0, OPT_FLAG, NULL, DEVICE(create), 0, 0, V_FILE,
 	  "make a new sparse file of --size" },
-	{ "zero-copy", 0, OPT_CHOICE, "auto|on|off", FIELD(zero_copy), 0, 0, V_FILE | V_RECOVER,
+	{ "zero-copy", 0, OPT_CHOICE, "auto|on|off", DEVICE(zero_copy), 0, 0, V_FILE | V_RECOVER,
 	  "move data straight between the client's pages and the file; default: auto" },
 	{ "daemon", 'd', OPT_FLAG, NULL, FIELD(daemon), 0, 0, V_SERVE,
 	  "print the node and return; the server stays in the background" },
@@ -3476,19 +3512,10 @@ static const struct option_def {
 	  "say what is done" },
 	{ "help", 'h', OPT_FLAG, NULL, FIELD(help), 0, 0, V_SERVE | V_STOP | V_LIST | V_CHECK | V_HELP,
 	  "this page" },
+#undef DEVICE
 #undef FIELD
 };
 
-struct args {
-	const struct backend *be;	/* of mem and its like */
-	struct options o;
-	char **operands;		/* of argv, in order */
-	char **command;			/* what is behind "--", or NULL */
-	int nr;
-	uint64_t given;			/* bit i: option_defs[i] was there */
-	uint64_t cookie;		/* of the device to make, or to take over */
-	bool recover;			/* the latter */
-};
 _Static_assert(ARRAY_SIZE(option_defs) <= 64, "args.given");
 
 struct verb {
@@ -3517,8 +3544,6 @@ static const struct option_def *option_find_letter(char c)
 			return &option_defs[i];
 	return NULL;
 }
-
-static const struct verb *verb_find(const char *name);
 
 /* One line, status 2. */
 __attribute__((format(printf, 2, 3)))
@@ -3559,7 +3584,7 @@ static bool choice_find(const char *choices, const char *value, uint64_t *which)
 static int option_store(const struct verb *v, struct args *a, const struct option_def *d,
 			const char *word, const char *value)
 {
-	void *where = (char *)&a->o + d->where;
+	void *where = (char *)a + d->where;
 	const uint64_t bit = 1ULL << (d - option_defs);
 	uint64_t n = 0;
 	bool ok;
@@ -3634,8 +3659,11 @@ static int args_parse(const struct verb *v, struct args *a, int argc, char **arg
 	int ret = 0;
 
 	*a = (struct args){
-		.be = v->be,
-		.o = { .id = ID_ANY, .queues = 1, .qdepth = 128, .max_io = 1 << 20 },
+		.job = {
+			.be = v->be,
+			.o = { .id = ID_ANY, .queues = 1, .qdepth = 128, .max_io = 1 << 20 },
+		},
+		.verb = v,
 		.operands = argv,
 	};
 	for (int i = 0; i < argc && !ret; i++) {
@@ -3653,11 +3681,11 @@ static int args_parse(const struct verb *v, struct args *a, int argc, char **arg
 			ret = usage_error(v, "%s: one argument too many", argv[i]);
 		else
 			a->operands[a->nr++] = argv[i];
-		if (a->o.help)
+		if (a->help)
 			return 0;
 	}
-	quiet = a->o.quiet;
-	verbose = a->o.verbose;
+	quiet = a->quiet;
+	verbose = a->verbose;
 	return ret;
 }
 
@@ -3804,18 +3832,18 @@ static void serve_for_good(void)
  * Make a device, or take it over, serve it, remove it. In the foreground both
  * descriptors are -1; otherwise they are the server's ends of struct background.
  */
-static int serve(const struct args *a, int report_fd, int hold_fd)
+static int serve(const struct job *job, int report_fd, int hold_fd)
 {
 	static struct server server;	/* until the end of the process: a thread may still hang on it */
 	struct server *s = &server;
 
 	*s = (struct server){
-		.be = a->be,
-		.o = &a->o,
+		.be = job->be,
+		.o = &job->o,
 		.ctrl = CTRL_NONE,
-		.cookie = a->cookie,
-		.recover = a->recover,
-		.id = (uint32_t)a->o.id,
+		.cookie = job->cookie,
+		.recover = job->recover,
+		.id = (uint32_t)job->o.id,
 		.char_fd = -1,
 		.dev.fd = -1,
 		.probe_fd = -1,
@@ -3827,9 +3855,9 @@ static int serve(const struct args *a, int report_fd, int hold_fd)
 	if (report_fd < 0)	/* what the caller left open is not ours to keep open */
 		(void)syscall(SYS_close_range, 3, ~0U, 0);
 	serve_for_good();
-	limit_raise((unsigned)a->o.queues);
+	limit_raise((unsigned)job->o.queues);
 	server_protect();
-	return a->o.resilient ? guard(s) : server_life(s);
+	return job->o.resilient ? guard(s) : server_life(s);
 }
 
 /* The numbers of all devices, sorted; *ids goes to dev_ids_end(). Returns how many. */
@@ -4152,7 +4180,7 @@ static int guard(struct server *s)
 /* A server in the background, as the process that started it sees it. */
 struct background {
 	pid_t pid;
-	const struct args *a;
+	const struct job *job;
 	struct report report;	/* of the device, once that is usable */
 	int hold_fd;		/* as long as this is open, it serves; -1: for good */
 };
@@ -4171,19 +4199,19 @@ static int background_wait(struct background *bg, int report_fd)
 		return 0;
 	while (waitpid(bg->pid, &wstatus, 0) < 0 && errno == EINTR)
 		;
-	if (!bg->a->recover)
-		orphan_remove_apart(bg->a->cookie, false);
+	if (!bg->job->recover)
+		orphan_remove_apart(bg->job->cookie, false);
 	if (WIFEXITED(wstatus) && WEXITSTATUS(wstatus))
 		return WEXITSTATUS(wstatus);	/* and it has said why */
 	say("ublk: the server ended during start, by signal %d%s%s", WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : 0,
 	    WIFSIGNALED(wstatus) && WTERMSIG(wstatus) == SIGKILL ? " (out of memory?)" : "",
-	    bg->a->recover ? "" : ": nothing was created");
+	    bg->job->recover ? "" : ": nothing was created");
 	return EXIT_FAILURE;
 }
 
 /* The server's side of the fork: leave the caller's session and descriptors, and serve. */
 __attribute__((noreturn))
-static void background_serve(const struct args *a, int report_fd, int hold_fd)
+static void background_serve(const struct job *job, int report_fd, int hold_fd)
 {
 	enum { REPORT = 3, HOLD = 4, FREE = 5 };
 	int hold = hold_fd < 0 ? -1 : HOLD;
@@ -4196,20 +4224,20 @@ static void background_serve(const struct args *a, int report_fd, int hold_fd)
 	(void)syscall(SYS_close_range, hold < 0 ? HOLD : FREE, ~0U, 0);
 	setsid();
 	umask(077);
-	_exit(serve(a, REPORT, hold));
+	_exit(serve(job, REPORT, hold));
 }
 
 /* Start a server in the background. Returns 0 when its device is usable, or the exit status. */
-static int background_start(const struct args *a, struct background *bg, bool hold)
+static int background_start(const struct job *job, struct background *bg, bool hold)
 {
 	int report_fd, hold_fd, status;
 
-	*bg = (struct background){ .a = a, .hold_fd = -1 };
+	*bg = (struct background){ .job = job, .hold_fd = -1 };
 	bg->pid = server_fork(&report_fd, &hold_fd);
 	if (bg->pid < 0)
-		return fail(a->be->name, STEP_DAEMON, -bg->pid, NULL);
+		return fail(job->be->name, STEP_DAEMON, -bg->pid, NULL);
 	if (bg->pid == 0)
-		background_serve(a, report_fd, hold ? hold_fd : -1);
+		background_serve(job, report_fd, hold ? hold_fd : -1);
 	if (hold)
 		bg->hold_fd = hold_fd;
 	else
@@ -4303,26 +4331,26 @@ static int command_run(char **command, uint32_t id, bool *force)
 	return command_wait(pid, &set, force);
 }
 
-static int stop_and_tell(struct ctrl *c, uint32_t id, const struct options *o);
+static int stop_and_tell(struct ctrl *c, uint32_t id, bool force, uint64_t wait);
 
 /*
  * The device lives as long as COMMAND. The server is a process of its own, so
  * that it can stay behind if COMMAND leaves the device in use; if this process
  * is killed, the server sees the end of hold_fd and stops.
  */
-static int serve_command(const struct args *a)
+static int serve_command(const struct job *job, char **command)
 {
-	struct options stop = { .force = false };
 	static struct ctrl c;	/* static: see struct ctrl */
 	struct background bg;
-	int ret, stopped, status = background_start(a, &bg, true);
+	bool force = false;
+	int ret, stopped, status = background_start(job, &bg, true);
 
 	ctrl_init(&c);
 	if (status)
 		return status;
-	status = command_run(a->command, bg.report.id, &stop.force);
+	status = command_run(command, bg.report.id, &force);
 	ret = ctrl_open(&c, false);
-	stopped = ret ? fail("stop", c.step, ret, NULL) : stop_and_tell(&c, bg.report.id, &stop);
+	stopped = ret ? fail("stop", c.step, ret, NULL) : stop_and_tell(&c, bg.report.id, force, 0);
 	ctrl_close(&c);
 	if (stopped == EXIT_IN_USE) {
 		notice("/dev/ublkb%u stays until it is free and \"ublk stop %u\"", bg.report.id, bg.report.id);
@@ -4332,22 +4360,25 @@ static int serve_command(const struct args *a)
 	return stopped && stopped != EXIT_NO_DEVICE ? stopped : status;
 }
 
-/* Make a device, or take one over, in the way that the user wants it served. */
-static int serve_as_asked(const struct args *a)
+/*
+ * Make a device, or take one over, in the way that the user wants it served:
+ * as long as a command runs, in the background, or here.
+ */
+static int serve_as_asked(const struct job *job, char **command, bool background)
 {
 	struct background bg;
 	int status;
 
-	if (a->command)
-		return serve_command(a);
-	if (!a->o.daemon)
-		return serve(a, -1, -1);
-	status = background_start(a, &bg, false);
+	if (command)
+		return serve_command(job, command);
+	if (!background)
+		return serve(job, -1, -1);
+	status = background_start(job, &bg, false);
 	if (status || !print_node(bg.report.id))
 		return status;
 	/* nobody will ever know of it: better that it had not been made */
 	status = fail("stdout", STEP_PRINT, errno, NULL);
-	if (!a->recover) {
+	if (!job->recover) {
 		kill(bg.pid, SIGTERM);
 		waitpid(bg.pid, NULL, 0);
 	}
@@ -4356,10 +4387,10 @@ static int serve_as_asked(const struct args *a)
 
 static int cmd_serve(const struct args *a)
 {
-	struct args made = *a;
+	struct job job = a->job;
 
-	made.cookie = cookie_make(a->be, &a->o);
-	return serve_as_asked(&made);
+	job.cookie = cookie_make(job.be, &job.o);
+	return serve_as_asked(&job, a->command, a->daemon);
 }
 
 /* ---- verbs: list, recover, stop ---- */
@@ -4543,7 +4574,7 @@ static void list_json(const struct listed *l, bool first)
 
 static int cmd_list(const struct args *a)
 {
-	void (*show)(const struct listed *l, bool first) = a->o.json ? list_json : list_row;
+	void (*show)(const struct listed *l, bool first) = a->json ? list_json : list_row;
 	static struct ctrl c;	/* static: see struct ctrl */
 	uint32_t *ids = NULL, id;
 	struct listed l;
@@ -4556,7 +4587,7 @@ static int cmd_list(const struct args *a)
 		status = fail("list", c.step, ret, NULL);
 		goto out;
 	}
-	if (a->o.json)
+	if (a->json)
 		print("{\"devices\": [");
 	if (ret && a->nr)
 		status = fail(a->operands[0], STEP_INFO, ret, resolve_why(ret));
@@ -4571,7 +4602,7 @@ static int cmd_list(const struct args *a)
 		else if (a->nr || ret != -ENODEV)	/* it may go while we look */
 			status = fail(a->nr ? a->operands[i] : "list", c.step, ret, resolve_why(ret));
 	}
-	if (a->o.json)
+	if (a->json)
 		print("%s]}\n", printed ? "\n" : "");
 out:
 	dev_ids_end(ids);
@@ -4647,40 +4678,41 @@ static const char *recover_refused(const struct ublksrv_ctrl_dev_info *info, con
 static int cmd_recover(const struct args *a)
 {
 	static struct ctrl c;	/* static: see struct ctrl */
-	struct args r = *a;
+	struct job job = a->job;
+	struct options *o = &job.o;
 	const char *why, *name = a->operands[0];
 	int nr = 1, ret;
 	uint32_t id = 0;
 
 	ctrl_init(&c);
 	if (!a->nr)
-		return usage_error(verb_find("recover"), "DEV is missing");
+		return usage_error(a->verb, "DEV is missing");
 	if (nr < a->nr && !strcmp(a->operands[nr], backend_file.name))
 		nr++;
-	if (nr < a->nr && !r.o.path)
-		r.o.path = a->operands[nr++];
+	if (nr < a->nr && !o->path)
+		o->path = a->operands[nr++];
 	if (nr < a->nr)
-		return usage_error(verb_find("recover"), "%s: one argument too many", a->operands[nr]);
-	if (!r.o.path && !parse_dev(name, &id))
-		r.o.path = name;
+		return usage_error(a->verb, "%s: one argument too many", a->operands[nr]);
+	if (!o->path && !parse_dev(name, &id))
+		o->path = name;
 	c.stay = true;
 	ret = ctrl_open_to_look(&c);
 	if (!ret)
-		ret = recover_find(&c, name, &r.o, &id);
-	why = ret ? resolve_why(ret) : recover_refused(&c.info, &r.o);
+		ret = recover_find(&c, name, o, &id);
+	why = ret ? resolve_why(ret) : recover_refused(&c.info, o);
 	if (!ret && why)
 		ret = -EINVAL;
-	if (!ret && !r.o.path)
-		return usage_error(verb_find("recover"), "PATH is missing: of which file is %s?", name);
+	if (!ret && !o->path)
+		return usage_error(a->verb, "PATH is missing: of which file is %s?", name);
 	if (!ret)
-		ret = recover_options(&c, id, &r.o);
+		ret = recover_options(&c, id, o);
 	if (ret)
 		ret = fail(name, ret == -EINVAL ? STEP_RECOVER : c.step, ret, why);
-	r.be = cookie_backend(c.info.ublksrv_flags);
-	r.cookie = c.info.ublksrv_flags;
-	r.recover = true;
+	job.be = cookie_backend(c.info.ublksrv_flags);
+	job.cookie = c.info.ublksrv_flags;
+	job.recover = true;
 	ctrl_close(&c);
-	return ret ? ret : serve_as_asked(&r);
+	return ret ? ret : serve_as_asked(&job, a->command, a->daemon);
 }
 
 /* The guard of a server of ours, which has the storage open longer than that; 0: it has none. */
@@ -4716,9 +4748,9 @@ static int pidfd_of(int pid)
  * Stop one device and see it gone. Our own servers remove their device
  * themselves once it is stopped; others exit and leave it, dead.
  */
-static int stop_one(struct ctrl *c, uint32_t id, const struct options *o, char *text, size_t len)
+static int stop_one(struct ctrl *c, uint32_t id, bool force, uint64_t wait, char *text, size_t len)
 {
-	int64_t end = now_ms() + (int64_t)o->wait * 1000;
+	int64_t end = now_ms() + (int64_t)wait * 1000;
 	int64_t grace = now_ms() + GRACE_MS;
 	uint64_t cookie;
 	int pidfd = -1, guard_fd = -1;
@@ -4738,7 +4770,7 @@ static int stop_one(struct ctrl *c, uint32_t id, const struct options *o, char *
 			return ret;
 	}
 	/* not one whose server is about to start it: before 7.x the driver would not survive */
-	if (c->info.state == UBLK_S_DEV_DEAD && !o->force && usage_process("/dev/ublkc", id, text, len)) {
+	if (c->info.state == UBLK_S_DEV_DEAD && !force && usage_process("/dev/ublkc", id, text, len)) {
 		c->step = STEP_STOP;
 		return -EBUSY;
 	}
@@ -4748,7 +4780,7 @@ static int stop_one(struct ctrl *c, uint32_t id, const struct options *o, char *
 			pidfd = pidfd_of(c->info.ublksrv_pid);
 		if (pidfd >= 0 && cookie & COOKIE_RESILIENT)
 			guard_fd = pidfd_of(guard_of(c->info.ublksrv_pid));
-		while ((ret = dev_stop(c, id, o->force, text, len)) == -EBUSY &&
+		while ((ret = dev_stop(c, id, force, text, len)) == -EBUSY &&
 		       now_ms() < (end > grace ? end : grace)) {
 			nap_ms(50);
 			ctrl_set_deadline(c);	/* it counts from when the device is free */
@@ -4774,10 +4806,10 @@ static int stop_one(struct ctrl *c, uint32_t id, const struct options *o, char *
 	return ret;
 }
 
-static int stop_and_tell(struct ctrl *c, uint32_t id, const struct options *o)
+static int stop_and_tell(struct ctrl *c, uint32_t id, bool force, uint64_t wait)
 {
 	char node[NODE_LEN], text[160] = "";
-	int ret = stop_one(c, id, o, text, sizeof(text));
+	int ret = stop_one(c, id, force, wait, text, sizeof(text));
 
 	text_print(node, sizeof(node), "/dev/ublkb%u", id);
 	if (ret)
@@ -4793,26 +4825,26 @@ static int cmd_stop(const struct args *a)
 	int ret, nr, status = 0;
 
 	ctrl_init(&c);
-	if (a->o.all == (a->nr > 0)) {
+	if (a->all == (a->nr > 0)) {
 		say("ublk: stop: name the devices, or say --all; see \"ublk help stop\"");
 		return EXIT_USAGE;
 	}
 	/* what a script has open we have open as well, even when it has closed it */
 	(void)syscall(SYS_close_range, 3, ~0U, 0);
 	ret = ctrl_open_to_look(&c);
-	if (ret == -ENODEV && !a->o.all)
+	if (ret == -ENODEV && !a->all)
 		status = fail(a->operands[0], STEP_INFO, ret, resolve_why(ret));
 	else if (ret && ret != -ENODEV)
 		status = fail("stop", c.step, ret, NULL);
-	nr = ret ? 0 : a->o.all ? dev_ids(&ids) : a->nr;
+	nr = ret ? 0 : a->all ? dev_ids(&ids) : a->nr;
 	for (int i = 0; i < nr; i++) {
 		/* all: the highest first, as one may be made of a lower one */
-		id = a->o.all ? ids[nr - 1 - i] : 0;
-		ret = a->o.all ? 0 : dev_resolve(&c, a->operands[i], &id);
+		id = a->all ? ids[nr - 1 - i] : 0;
+		ret = a->all ? 0 : dev_resolve(&c, a->operands[i], &id);
 		ret = ret ? fail(a->operands[i], c.step, ret, resolve_why(ret)) :
-			    stop_and_tell(&c, id, &a->o);
+			    stop_and_tell(&c, id, a->force, a->wait);
 		/* with --all, one that went by itself is as good as stopped */
-		if (ret && !(a->o.all && ret == EXIT_NO_DEVICE))
+		if (ret && !(a->all && ret == EXIT_NO_DEVICE))
 			status = ret;
 	}
 	dev_ids_end(ids);
@@ -4926,7 +4958,7 @@ static void check_features(struct report_card *r, const struct ctrl *c)
 /* Everything that creating a device needs, one line each. */
 static int cmd_check(const struct args *a)
 {
-	struct report_card r = { .json = a->o.json, .first = true };
+	struct report_card r = { .json = a->json, .first = true };
 	static struct ctrl c;	/* static: see struct ctrl */
 	struct uring ring = URING_NONE;
 	char path[4096];
@@ -5054,7 +5086,7 @@ static void stdio_hold(void)
 /* What the table cannot say about one option, or says only about two together. */
 static int serve_check(const struct verb *v, const struct args *a)
 {
-	const struct options *o = &a->o;
+	const struct options *o = &a->job.o;
 	const unsigned bs = o->block_size ? (unsigned)o->block_size : 512;
 
 	if (bs & (bs - 1))
@@ -5069,7 +5101,7 @@ static int serve_check(const struct verb *v, const struct args *a)
 				   (unsigned long long)o->size, bs);
 	if (o->create && !o->size)
 		return usage_error(v, "--create: how large is it to be? --size=SIZE");
-	if (o->daemon && a->command)
+	if (a->daemon && a->command)
 		return usage_error(v, "--daemon: not together with a command");
 	if (o->create && o->read_only)
 		return usage_error(v, "--create: a new file is of no use --read-only");
@@ -5094,7 +5126,7 @@ static int run_verb(const struct verb *v, int argc, char **argv)
 	struct args a;
 	int ret = args_parse(v, &a, argc, argv);
 
-	if (!ret && a.o.help)
+	if (!ret && a.help)
 		return help_verb(v);
 	if (!ret && v->be)
 		ret = serve_args(v, &a);

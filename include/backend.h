@@ -24,7 +24,7 @@
 
 struct queue;			/* private to the loop: pass it on, that is all */
 
-/* What the user asked for: the options of the command line, sizes in bytes. */
+/* What the user asked for, as far as it is a device's; sizes in bytes. */
 struct options {
 	uint64_t size;
 	uint64_t block_size;	/* 0: not given */
@@ -32,19 +32,14 @@ struct options {
 	uint64_t id;		/* ID_ANY: the lowest free one */
 	uint64_t queues;
 	uint64_t qdepth;
-	uint64_t wait;		/* seconds */
 	bool cpu_affinity, read_only, no_part_scan, no_modprobe;
 	bool recoverable;	/* file: the device waits when its server dies */
 	bool resilient;		/* the same, and a parent that starts the next one */
-	bool daemon, quiet, verbose;
 	bool prealloc, huge;	/* mem */
 	const char *path;	/* file: this and the next four */
 	uint64_t offset;
 	bool direct, create;
 	uint64_t zero_copy;	/* ZERO_COPY_* */
-	bool all, force;	/* stop */
-	bool json;		/* list, check */
-	bool help;
 };
 
 enum { ZERO_COPY_AUTO, ZERO_COPY_ON, ZERO_COPY_OFF };
@@ -163,6 +158,9 @@ struct io_uring_sqe *io_sqe(struct queue *q, const struct io *io);
 /* One line for people on stderr. Errors are returned, not told. */
 __attribute__((format(printf, 1, 2)))
 void backend_notice(const char *fmt, ...);
+
+/* How far something is that takes long, for a person who waits at a terminal. */
+void backend_progress(const char *what, uint64_t done, uint64_t all);
 
 /*
  * snprintf(), but for what it returns, the length of what is in text; and it

@@ -54,16 +54,16 @@ static void fuzz_line(char *text)
 		memcpy(copy, argv, sizeof(copy));
 		ret = args_parse(v, &a, argc, copy);
 		assert(ret == 0 || ret == EXIT_USAGE);
-		if (ret || a.o.help)
+		if (ret || a.help)
 			continue;
 		assert(a.nr <= argc && a.nr <= v->max);
 		if (!v->be || serve_args(v, &a))
 			continue;
-		assert(a.o.queues >= 1 && a.o.queues <= UBLK_MAX_NR_QUEUES);
-		assert(a.o.qdepth >= 1 && a.o.qdepth <= UBLK_MAX_QUEUE_DEPTH);
-		assert(!a.o.block_size || (a.o.block_size >= 512 && a.o.block_size <= 4096));
-		assert(v->bit != V_MEM || (a.o.size >= 512 && a.o.size % 512 == 0));
-		assert(v->bit != V_FILE || (a.o.path && *a.o.path));
+		assert(a.job.o.queues >= 1 && a.job.o.queues <= UBLK_MAX_NR_QUEUES);
+		assert(a.job.o.qdepth >= 1 && a.job.o.qdepth <= UBLK_MAX_QUEUE_DEPTH);
+		assert(!a.job.o.block_size || (a.job.o.block_size >= 512 && a.job.o.block_size <= 4096));
+		assert(v->bit != V_MEM || (a.job.o.size >= 512 && a.job.o.size % 512 == 0));
+		assert(v->bit != V_FILE || (a.job.o.path && *a.job.o.path));
 	}
 }
 

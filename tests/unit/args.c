@@ -18,7 +18,7 @@ static void test_option_tables(void)
 		ok = ok && d->verbs && d->help && d->min <= d->max;
 		ok = ok && (d->type == OPT_FLAG) == !d->arg;
 		ok = ok && d->where + (d->type == OPT_FLAG ? sizeof(bool) : sizeof(uint64_t)) <=
-			   sizeof(struct options);
+			   sizeof(struct args);
 		if (!ok) {
 			printf("# option %s\n", d->name);
 			break;
@@ -49,11 +49,11 @@ static void test_args(void)
 
 	CHECK("options: long, with = and without, letters together",
 	      parse_line("mem", "1G --queues=4 --qdepth 64 -dq --block-size=4K", &a) == 0 &&
-	      a.nr == 1 && !strcmp(a.operands[0], "1G") && a.o.queues == 4 && a.o.qdepth == 64 &&
-	      a.o.daemon && a.o.quiet && a.o.block_size == 4096 && a.o.id == ID_ANY);
+	      a.nr == 1 && !strcmp(a.operands[0], "1G") && a.job.o.queues == 4 && a.job.o.qdepth == 64 &&
+	      a.daemon && a.quiet && a.job.o.block_size == 4096 && a.job.o.id == ID_ANY);
 	CHECK("options: defaults",
-	      parse_line("mem", "", &a) == 0 && a.o.queues == 1 && a.o.qdepth == 128 &&
-	      a.o.max_io == 1 << 20 && !a.o.daemon && !a.o.read_only);
+	      parse_line("mem", "", &a) == 0 && a.job.o.queues == 1 && a.job.o.qdepth == 128 &&
+	      a.job.o.max_io == 1 << 20 && !a.daemon && !a.job.o.read_only);
 	quiet = verbose = false;
 }
 
