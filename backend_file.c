@@ -765,6 +765,8 @@ static int file_open(struct dev *dev, const struct options *o, const char **why)
 
 const struct backend backend_file = {
 	.name = "file",
+	.help = "a disk from a file or a block device",
+	.operand = "path",
 	.open = file_open,
 	.close = file_close,
 	.queue = file_queue,

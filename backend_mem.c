@@ -380,6 +380,8 @@ static int mem_queue(struct queue *q, struct io *io)
 
 const struct backend backend_mem = {
 	.name = "mem",
+	.help = "a RAM disk",
+	.operand = "size",
 	.open = mem_open,
 	.close = mem_close,
 	.queue = mem_queue,

@@ -1335,21 +1335,14 @@ static int ctrl_simple(struct ctrl *c, enum step step, unsigned nr, uint32_t id,
 #define COOKIE_RANDOM_SHIFT	20
 #define COOKIE_IDENTITY		((1ULL << COOKIE_RANDOM_SHIFT) - 1)
 
-/* By the type in a cookie, so the order is for good: new ones go to the end. */
-static const struct backend *const backends[] = {
-	&backend_mem, &backend_file,
-};
-
 /* All of a cookie but the identity, which is known when the backend is open. */
-static uint64_t cookie_make(const struct backend *be, const struct options *o)
+static uint64_t cookie_make(unsigned type, const struct options *o)
 {
-	uint64_t r = 0, type = 0;
+	uint64_t r = 0;
 
-	while (type < ARRAY_SIZE(backends) && backends[type] != be)
-		type++;
 	if (syscall(SYS_getrandom, &r, sizeof(r), 1 /* GRND_NONBLOCK */) != sizeof(r))
 		r = (uint64_t)now_ms() << 40 ^ (uint64_t)getpid() << 36;
-	return COOKIE_MARK << 56 | type << COOKIE_TYPE_SHIFT | (o->direct ? COOKIE_DIRECT : 0) |
+	return COOKIE_MARK << 56 | (uint64_t)type << COOKIE_TYPE_SHIFT | (o->direct ? COOKIE_DIRECT : 0) |
 	       (o->resilient ? COOKIE_RESILIENT : 0) | r >> 36 << COOKIE_RANDOM_SHIFT;
 }
 
@@ -1358,19 +1351,10 @@ static bool cookie_is_ours(uint64_t cookie)
 	return cookie >> 56 == COOKIE_MARK;
 }
 
-/* What the device is made of, or NULL if we do not know. */
-static const struct backend *cookie_backend(uint64_t cookie)
+/* Which of the backends it is made of: their numbers are the command line's. */
+static unsigned cookie_type(uint64_t cookie)
 {
-	unsigned type = cookie >> COOKIE_TYPE_SHIFT & 0xf;
-
-	return cookie_is_ours(cookie) && type < ARRAY_SIZE(backends) ? backends[type] : NULL;
-}
-
-static const char *cookie_type(uint64_t cookie)
-{
-	const struct backend *be = cookie_backend(cookie);
-
-	return be ? be->name : "other";
+	return cookie >> COOKIE_TYPE_SHIFT & 0xf;
 }
 
 static bool ctrl_is_gone(struct ctrl *c, uint32_t id, uint64_t cookie)
@@ -3427,6 +3411,48 @@ static bool parse_dev(const char *s, uint32_t *id)
 	return true;
 }
 
+/* ---- backends, as the command line knows them ---- */
+
+extern const struct backend backend_mem, backend_file;
+
+/* By the type in a cookie, so the order is for good: new ones go to the end. */
+static const struct backend *const backends[] = { &backend_mem, &backend_file };
+_Static_assert(ARRAY_SIZE(backends) <= 16, "COOKIE_TYPE_SHIFT");
+
+/* The backend of this name, or NULL. */
+static const struct backend *backend_find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(backends); i++)
+		if (!strcmp(backends[i]->name, name))
+			return backends[i];
+	return NULL;
+}
+
+/* Its number in a cookie. */
+static unsigned backend_type(const struct backend *be)
+{
+	unsigned type = 0;
+
+	while (backends[type] != be)
+		type++;
+	return type;
+}
+
+/* What the device with this cookie is made of, or NULL if it is not ours. */
+static const struct backend *backend_of(uint64_t cookie)
+{
+	const unsigned type = cookie_type(cookie);
+
+	return cookie_is_ours(cookie) && type < ARRAY_SIZE(backends) ? backends[type] : NULL;
+}
+
+static const char *backend_name(uint64_t cookie)
+{
+	const struct backend *be = backend_of(cookie);
+
+	return be ? be->name : "other";
+}
+
 /* ---- the command line: tables that are both parser and help ---- */
 
 /* What a command line says. */
@@ -3441,8 +3467,7 @@ struct args {
 	uint64_t given;			/* bit i: option_defs[i] was there */
 };
 
-enum { V_MEM = 1, V_LIST = 2, V_STOP = 4, V_HELP = 8, V_FILE = 16, V_CHECK = 32, V_RECOVER = 64,
-       V_MAKE = V_MEM | V_FILE, V_SERVE = V_MAKE | V_RECOVER };
+enum { V_MAKE = 1, V_LIST = 2, V_STOP = 4, V_HELP = 8, V_CHECK = 16, V_RECOVER = 32, V_SERVE = V_MAKE | V_RECOVER };
 
 enum opt_type { OPT_FLAG, OPT_NUMBER, OPT_SIZE, OPT_STRING, OPT_CHOICE };
 
@@ -3454,63 +3479,64 @@ static const struct option_def {
 	size_t where;			/* in struct args */
 	uint64_t min, max;
 	unsigned verbs;
+	const struct backend *only;	/* NULL: for all of them */
 	const char *help;
 } option_defs[] = {
 #define FIELD(f) offsetof(struct args, f)
 #define DEVICE(f) offsetof(struct args, job.o.f)
-	{ "size", 0, OPT_SIZE, "SIZE", DEVICE(size), 512, 1ULL << 62, V_SERVE,
+	{ "size", 0, OPT_SIZE, "SIZE", DEVICE(size), 512, 1ULL << 62, V_SERVE, NULL,
 	  "mem: the same as SIZE; file: how much of it to show, or to make" },
-	{ "id", 0, OPT_NUMBER, "N", DEVICE(id), 0, UBLK_MAX_UBLKS - 1, V_MAKE,
+	{ "id", 0, OPT_NUMBER, "N", DEVICE(id), 0, UBLK_MAX_UBLKS - 1, V_MAKE, NULL,
 	  "device number; default: the lowest free one" },
-	{ "queues", 0, OPT_NUMBER, "N", DEVICE(queues), 1, UBLK_MAX_NR_QUEUES, V_SERVE,
+	{ "queues", 0, OPT_NUMBER, "N", DEVICE(queues), 1, UBLK_MAX_NR_QUEUES, V_SERVE, NULL,
 	  "hardware queues, each with a ring and a thread; default: 1" },
-	{ "qdepth", 0, OPT_NUMBER, "N", DEVICE(qdepth), 1, UBLK_MAX_QUEUE_DEPTH, V_SERVE,
+	{ "qdepth", 0, OPT_NUMBER, "N", DEVICE(qdepth), 1, UBLK_MAX_QUEUE_DEPTH, V_SERVE, NULL,
 	  "requests in flight in a queue; default: 128" },
-	{ "cpu-affinity", 0, OPT_FLAG, NULL, DEVICE(cpu_affinity), 0, 0, V_SERVE,
+	{ "cpu-affinity", 0, OPT_FLAG, NULL, DEVICE(cpu_affinity), 0, 0, V_SERVE, NULL,
 	  "pin each queue's thread to the CPUs whose requests the queue takes" },
-	{ "block-size", 0, OPT_SIZE, "N", DEVICE(block_size), 512, 4096, V_SERVE,
+	{ "block-size", 0, OPT_SIZE, "N", DEVICE(block_size), 512, 4096, V_SERVE, NULL,
 	  "logical block size, a power of two; default: 512" },
-	{ "max-io", 0, OPT_SIZE, "SIZE", DEVICE(max_io), 4096, 32 << 20, V_SERVE,
+	{ "max-io", 0, OPT_SIZE, "SIZE", DEVICE(max_io), 4096, 32 << 20, V_SERVE, NULL,
 	  "largest request; default: 1M" },
-	{ "read-only", 'r', OPT_FLAG, NULL, DEVICE(read_only), 0, 0, V_SERVE,
+	{ "read-only", 'r', OPT_FLAG, NULL, DEVICE(read_only), 0, 0, V_SERVE, NULL,
 	  "the block layer refuses writes; a file is opened for reading only" },
-	{ "recoverable", 0, OPT_FLAG, NULL, DEVICE(recoverable), 0, 0, V_FILE | V_RECOVER,
+	{ "recoverable", 0, OPT_FLAG, NULL, DEVICE(recoverable), 0, 0, V_SERVE, &backend_file,
 	  "if the server dies, clients wait for \"ublk recover\"; default: they get errors" },
-	{ "resilient", 0, OPT_FLAG, NULL, DEVICE(resilient), 0, 0, V_SERVE,
+	{ "resilient", 0, OPT_FLAG, NULL, DEVICE(resilient), 0, 0, V_SERVE, NULL,
 	  "if the server dies, a parent starts another, and clients see a pause" },
-	{ "no-part-scan", 0, OPT_FLAG, NULL, DEVICE(no_part_scan), 0, 0, V_SERVE,
+	{ "no-part-scan", 0, OPT_FLAG, NULL, DEVICE(no_part_scan), 0, 0, V_SERVE, NULL,
 	  "do not look for partitions" },
-	{ "no-modprobe", 0, OPT_FLAG, NULL, DEVICE(no_modprobe), 0, 0, V_SERVE,
+	{ "no-modprobe", 0, OPT_FLAG, NULL, DEVICE(no_modprobe), 0, 0, V_SERVE, NULL,
 	  "do not load the driver" },
-	{ "prealloc", 0, OPT_FLAG, NULL, DEVICE(prealloc), 0, 0, V_MEM,
+	{ "prealloc", 0, OPT_FLAG, NULL, DEVICE(prealloc), 0, 0, V_MAKE, &backend_mem,
 	  "take all memory at once and keep it; default: as it is written, back on discard" },
-	{ "huge", 0, OPT_FLAG, NULL, DEVICE(huge), 0, 0, V_MEM,
+	{ "huge", 0, OPT_FLAG, NULL, DEVICE(huge), 0, 0, V_MAKE, &backend_mem,
 	  "ask for transparent huge pages" },
-	{ "path", 0, OPT_STRING, "PATH", DEVICE(path), 0, 0, V_FILE | V_RECOVER,
+	{ "path", 0, OPT_STRING, "PATH", DEVICE(path), 0, 0, V_SERVE, &backend_file,
 	  "the same as PATH: a regular file or a block device" },
-	{ "direct", 0, OPT_FLAG, NULL, DEVICE(direct), 0, 0, V_FILE | V_RECOVER,
+	{ "direct", 0, OPT_FLAG, NULL, DEVICE(direct), 0, 0, V_SERVE, &backend_file,
 	  "bypass the page cache (O_DIRECT), if the file takes it" },
-	{ "offset", 0, OPT_SIZE, "SIZE", DEVICE(offset), 0, 1ULL << 62, V_FILE | V_RECOVER,
+	{ "offset", 0, OPT_SIZE, "SIZE", DEVICE(offset), 0, 1ULL << 62, V_SERVE, &backend_file,
 	  "where in the file the device begins, a multiple of the block size; default: 0" },
-	{ "create", 0, OPT_FLAG, NULL, DEVICE(create), 0, 0, V_FILE,
+	{ "create", 0, OPT_FLAG, NULL, DEVICE(create), 0, 0, V_MAKE, &backend_file,
 	  "make a new sparse file of --size" },
-	{ "zero-copy", 0, OPT_CHOICE, "auto|on|off", DEVICE(zero_copy), 0, 0, V_FILE | V_RECOVER,
+	{ "zero-copy", 0, OPT_CHOICE, "auto|on|off", DEVICE(zero_copy), 0, 0, V_SERVE, &backend_file,
 	  "move data straight between the client's pages and the file; default: auto" },
-	{ "daemon", 'd', OPT_FLAG, NULL, FIELD(daemon), 0, 0, V_SERVE,
+	{ "daemon", 'd', OPT_FLAG, NULL, FIELD(daemon), 0, 0, V_SERVE, NULL,
 	  "print the node and return; the server stays in the background" },
-	{ "all", 0, OPT_FLAG, NULL, FIELD(all), 0, 0, V_STOP,
+	{ "all", 0, OPT_FLAG, NULL, FIELD(all), 0, 0, V_STOP, NULL,
 	  "every device that ublk or another server made" },
-	{ "force", 0, OPT_FLAG, NULL, FIELD(force), 0, 0, V_STOP,
+	{ "force", 0, OPT_FLAG, NULL, FIELD(force), 0, 0, V_STOP, NULL,
 	  "even if it is in use; dirty pages are still written" },
-	{ "wait", 0, OPT_NUMBER, "SECONDS", FIELD(wait), 0, 86400, V_STOP,
+	{ "wait", 0, OPT_NUMBER, "SECONDS", FIELD(wait), 0, 86400, V_STOP, NULL,
 	  "wait for it to become free; default: 0" },
-	{ "json", 0, OPT_FLAG, NULL, FIELD(json), 0, 0, V_LIST | V_CHECK,
+	{ "json", 0, OPT_FLAG, NULL, FIELD(json), 0, 0, V_LIST | V_CHECK, NULL,
 	  "for scripts" },
-	{ "quiet", 'q', OPT_FLAG, NULL, FIELD(quiet), 0, 0, V_SERVE | V_STOP | V_LIST,
+	{ "quiet", 'q', OPT_FLAG, NULL, FIELD(quiet), 0, 0, V_SERVE | V_STOP | V_LIST, NULL,
 	  "errors only" },
-	{ "verbose", 'v', OPT_FLAG, NULL, FIELD(verbose), 0, 0, V_SERVE | V_STOP | V_LIST,
+	{ "verbose", 'v', OPT_FLAG, NULL, FIELD(verbose), 0, 0, V_SERVE | V_STOP | V_LIST, NULL,
 	  "say what is done" },
-	{ "help", 'h', OPT_FLAG, NULL, FIELD(help), 0, 0, V_SERVE | V_STOP | V_LIST | V_CHECK | V_HELP,
+	{ "help", 'h', OPT_FLAG, NULL, FIELD(help), 0, 0, V_SERVE | V_STOP | V_LIST | V_CHECK | V_HELP, NULL,
 	  "this page" },
 #undef DEVICE
 #undef FIELD
@@ -3522,8 +3548,7 @@ struct verb {
 	const char *name;
 	unsigned bit;
 	const char *operands;		/* for the usage line */
-	const char *operand_option;	/* the option that the one operand stands for */
-	int min, max;			/* how many */
+	int max;			/* how many */
 	int (*run)(const struct args *a);	/* returns the exit status */
 	const struct backend *be;	/* what a device is made of, for verbs that make one */
 	const char *help;
@@ -3535,6 +3560,12 @@ static const struct option_def *option_find(const char *name, size_t len)
 		if (strlen(option_defs[i].name) == len && !strncmp(option_defs[i].name, name, len))
 			return &option_defs[i];
 	return NULL;
+}
+
+/* Does the verb take this option? */
+static bool option_is_of(const struct option_def *d, const struct verb *v)
+{
+	return d->verbs & v->bit && (!d->only || !v->be || d->only == v->be);
 }
 
 static const struct option_def *option_find_letter(char c)
@@ -3624,7 +3655,7 @@ static int option_long(const struct verb *v, struct args *a, int argc, char **ar
 	const char *value = name[len] ? name + len + 1 : NULL;
 	const struct option_def *d = option_find(name, len);
 
-	if (!d || !(d->verbs & v->bit))
+	if (!d || !option_is_of(d, v))
 		return usage_error(v, "%s: no such option", word);
 	if (d->type == OPT_FLAG) {
 		if (value)
@@ -3644,7 +3675,7 @@ static int option_letters(const struct verb *v, struct args *a, const char *word
 		const struct option_def *d = option_find_letter(*c);
 		int ret;
 
-		if (!d || !(d->verbs & v->bit))
+		if (!d || !option_is_of(d, v))
 			return usage_error(v, "%s: no such option", word);
 		ret = option_store(v, a, d, word, NULL);
 		if (ret)
@@ -4385,12 +4416,57 @@ static int serve_as_asked(const struct job *job, char **command, bool background
 	return status;
 }
 
-static int cmd_serve(const struct args *a)
-{
-	struct job job = a->job;
+/* ---- verbs that make a device: one for each backend ---- */
 
-	job.cookie = cookie_make(job.be, &job.o);
-	return serve_as_asked(&job, a->command, a->daemon);
+/* What the table cannot say about one option, or says only about two together. */
+static int make_check(const struct args *a)
+{
+	const struct verb *v = a->verb;
+	const struct options *o = &a->job.o;
+	const unsigned bs = o->block_size ? (unsigned)o->block_size : 512;
+
+	if (bs & (bs - 1))
+		return usage_error(v, "--block-size=%u: not a power of two", bs);
+	if (o->max_io % 4096)
+		return usage_error(v, "--max-io=%u: not a multiple of 4096", (unsigned)o->max_io);
+	if (o->offset % bs)
+		return usage_error(v, "--offset=%llu: not a multiple of the block size, %u",
+				   (unsigned long long)o->offset, bs);
+	if (o->size % bs && (!strcmp(v->be->operand, "size") || o->create))
+		return usage_error(v, "SIZE: %llu is not a multiple of the block size, %u",
+				   (unsigned long long)o->size, bs);
+	if (o->create && !o->size)
+		return usage_error(v, "--create: how large is it to be? --size=SIZE");
+	if (a->daemon && a->command)
+		return usage_error(v, "--daemon: not together with a command");
+	if (o->create && o->read_only)
+		return usage_error(v, "--create: a new file is of no use --read-only");
+	return 0;
+}
+
+/* "mem SIZE" and "mem --size=SIZE" are the same; one of them there must be. */
+static int make_args(struct args *a)
+{
+	const struct verb *v = a->verb;
+	const struct option_def *d = option_find(v->be->operand, strlen(v->be->operand));
+	int ret = 0;
+
+	if (a->nr)
+		ret = option_store(v, a, d, v->operands, a->operands[0]);
+	else if (!(a->given & 1ULL << (d - option_defs)))
+		ret = usage_error(v, "%s is missing", v->operands);
+	return ret ? ret : make_check(a);
+}
+
+static int cmd_make(const struct args *a)
+{
+	struct args made = *a;
+	int ret = make_args(&made);
+
+	if (ret)
+		return ret;
+	made.job.cookie = cookie_make(backend_type(made.job.be), &made.job.o);
+	return serve_as_asked(&made.job, made.command, made.daemon);
 }
 
 /* ---- verbs: list, recover, stop ---- */
@@ -4412,13 +4488,14 @@ static const char *state_name(unsigned state)
 static bool info_backing(const struct ublksrv_ctrl_dev_info *info, char *path, size_t len,
 			 struct stat *st)
 {
+	const struct backend *be = backend_of(info->ublksrv_flags);
 	char fd_path[64];
 	bool found = false;
 	const char *name;
 	struct dir d;
 
-	if (strcmp(cookie_type(info->ublksrv_flags), backend_file.name) || info->ublksrv_pid <= 0)
-		return false;
+	if (!be || !be->identity || info->ublksrv_pid <= 0)
+		return false;	/* in memory, or not ours */
 	text_print(fd_path, sizeof(fd_path), "/proc/%d/fd", info->ublksrv_pid);
 	dir_open(&d, AT_FDCWD, fd_path);
 	while (!found && (name = dir_next(&d))) {
@@ -4526,7 +4603,7 @@ static void list_row(const struct listed *l, bool first)
 	size_text(l->basic.dev_sectors << SECTOR_SHIFT, size, sizeof(size));
 	if (l->pid)
 		text_print(pid, sizeof(pid), "%d", l->pid);
-	print("%-14s %-5s %7s %-8s %7s %6u %5u %2u %s\n", node, cookie_type(l->info.ublksrv_flags),
+	print("%-14s %-5s %7s %-8s %7s %6u %5u %2u %s\n", node, backend_name(l->info.ublksrv_flags),
 	       size, state_name(l->info.state), pid, l->info.nr_hw_queues, l->info.queue_depth,
 	       l->basic.attrs & UBLK_ATTR_READ_ONLY, l->backing[0] ? l->backing : "-");
 }
@@ -4552,7 +4629,7 @@ static void list_json(const struct listed *l, bool first)
 
 	print("%s\n  {\"id\": %u, \"node\": \"/dev/ublkb%u\", \"char\": \"/dev/ublkc%u\", "
 	       "\"type\": \"%s\", \"size\": %llu, \"state\": \"%s\", \"pid\": ", first ? "" : ",",
-	       i->dev_id, i->dev_id, i->dev_id, cookie_type(i->ublksrv_flags),
+	       i->dev_id, i->dev_id, i->dev_id, backend_name(i->ublksrv_flags),
 	       (unsigned long long)l->basic.dev_sectors << SECTOR_SHIFT, state_name(i->state));
 	print(l->pid ? "%d" : "null", l->pid);
 	print(", \"queues\": %u, \"depth\": %u, \"block_size\": %u, \"read_only\": %s, \"backing\": ",
@@ -4610,22 +4687,30 @@ out:
 	return status;
 }
 
+/* Is a device with this cookie made of the storage that these options name? As far as 20 bits tell. */
+static bool recover_is_of(uint64_t cookie, const struct options *o)
+{
+	const struct backend *be = backend_of(cookie);
+	uint32_t identity;
+
+	return be && be->identity && be->identity(o, &identity) == 0 && (cookie & COOKIE_IDENTITY) == identity;
+}
+
 /*
  * A device that waits for a server, by its number, its node, or its storage.
  * c->info is then its. Returns 0, -ENODEV, or -ENOTUNIQ.
  */
 static int recover_find(struct ctrl *c, const char *name, const struct options *o, uint32_t *id)
 {
-	uint32_t *ids = NULL, identity;
+	uint32_t *ids;
 	int nr, ret = -ENODEV;
 
 	c->step = STEP_INFO;
 	if (parse_dev(name, id))
 		return ctrl_get_info(c, *id);
-	nr = backend_file.identity(o, &identity) ? 0 : dev_ids(&ids);
+	nr = dev_ids(&ids);
 	for (int i = 0; i < nr; i++) {
-		if (ctrl_get_info(c, ids[i]) || cookie_backend(c->info.ublksrv_flags) != &backend_file ||
-		    (c->info.ublksrv_flags & COOKIE_IDENTITY) != identity)
+		if (ctrl_get_info(c, ids[i]) || !recover_is_of(c->info.ublksrv_flags, o))
 			continue;
 		ret = ret ? 0 : -ENOTUNIQ;
 		*id = ids[i];
@@ -4659,12 +4744,12 @@ static int recover_options(struct ctrl *c, uint32_t id, struct options *o)
 /* Why it cannot be recovered with these options, or NULL. */
 static const char *recover_refused(const struct ublksrv_ctrl_dev_info *info, const struct options *o)
 {
-	const struct backend *be = cookie_backend(info->ublksrv_flags);
+	const struct backend *be = backend_of(info->ublksrv_flags);
 	uint32_t identity;
 
 	if (!be)
 		return "another program's device: only that knows what it is made of";
-	if (be == &backend_mem)
+	if (!be->identity)
 		return "what it held was in its servers' memory and is gone with them; \"ublk stop --force\" removes it";
 	if (!(info->flags & UBLK_F_USER_RECOVERY))
 		return "it was not made to wait for a server (--recoverable); \"ublk stop\" removes it";
@@ -4687,7 +4772,7 @@ static int cmd_recover(const struct args *a)
 	ctrl_init(&c);
 	if (!a->nr)
 		return usage_error(a->verb, "DEV is missing");
-	if (nr < a->nr && !strcmp(a->operands[nr], backend_file.name))
+	if (nr < a->nr && backend_find(a->operands[nr]))
 		nr++;
 	if (nr < a->nr && !o->path)
 		o->path = a->operands[nr++];
@@ -4708,7 +4793,7 @@ static int cmd_recover(const struct args *a)
 		ret = recover_options(&c, id, o);
 	if (ret)
 		ret = fail(name, ret == -EINVAL ? STEP_RECOVER : c.step, ret, why);
-	job.be = cookie_backend(c.info.ublksrv_flags);
+	job.be = backend_of(c.info.ublksrv_flags);
 	job.cookie = c.info.ublksrv_flags;
 	job.recover = true;
 	ctrl_close(&c);
@@ -5010,30 +5095,53 @@ static int cmd_check(const struct args *a)
 
 static int cmd_help(const struct args *a);
 
+/* Besides those of the backends, which make a device. */
 static const struct verb verbs[] = {
-	{ "mem", V_MEM, "SIZE", "size", 0, 1, cmd_serve, &backend_mem, "a RAM disk" },
-	{ "file", V_FILE, "PATH", "path", 0, 1, cmd_serve, &backend_file, "a disk from a file or a block device" },
-	{ "list", V_LIST, "[DEV...]", NULL, 0, INT32_MAX, cmd_list, NULL, "show devices" },
-	{ "recover", V_RECOVER, "DEV [PATH]", NULL, 0, 3, cmd_recover, NULL, "serve a device whose server has died" },
-	{ "stop", V_STOP, "DEV... | --all", NULL, 0, INT32_MAX, cmd_stop, NULL, "stop and remove devices" },
-	{ "check", V_CHECK, "", NULL, 0, 0, cmd_check, NULL, "what this machine has of what ublk needs" },
-	{ "help", V_HELP, "[VERB]", NULL, 0, 1, cmd_help, NULL, "this page, or a verb's" },
+	{ "list", V_LIST, "[DEV...]", INT32_MAX, cmd_list, NULL, "show devices" },
+	{ "recover", V_RECOVER, "DEV [PATH]", 3, cmd_recover, NULL, "serve a device whose server has died" },
+	{ "stop", V_STOP, "DEV... | --all", INT32_MAX, cmd_stop, NULL, "stop and remove devices" },
+	{ "check", V_CHECK, "", 0, cmd_check, NULL, "what this machine has of what ublk needs" },
+	{ "help", V_HELP, "[VERB]", 1, cmd_help, NULL, "this page, or a verb's" },
 };
 
-/* The verb of this name, or NULL. */
-static const struct verb *verb_find(const char *name)
+static struct verb verb_make(const struct backend *be)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
-		if (!strcmp(verbs[i].name, strcmp(name, "del") ? name : "stop"))
-			return &verbs[i];
-	return NULL;
+	const char *operand = option_find(be->operand, strlen(be->operand))->arg;
+
+	return (struct verb){ be->name, V_MAKE, operand, 1, cmd_make, be, be->help };
+}
+
+/* The verb of this name. False: there is none. */
+static bool verb_find(const char *name, struct verb *v)
+{
+	const struct backend *be = backend_find(name);
+
+	if (be)
+		*v = verb_make(be);
+	for (size_t i = 0; i < ARRAY_SIZE(verbs) && !be; i++) {
+		if (!strcmp(verbs[i].name, strcmp(name, "del") ? name : "stop")) {
+			*v = verbs[i];
+			return true;
+		}
+	}
+	return be;
+}
+
+static void help_line(const struct verb *v)
+{
+	print("  ublk %-7s %-16s %s\n", v->name, v->operands, v->help);
 }
 
 static void help_all(void)
 {
 	print("ublk " VERSION ": block devices in user space\n\nusage:\n");
+	for (size_t i = 0; i < ARRAY_SIZE(backends); i++) {
+		const struct verb v = verb_make(backends[i]);
+
+		help_line(&v);
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
-		print("  ublk %-7s %-16s %s\n", verbs[i].name, verbs[i].operands, verbs[i].help);
+		help_line(&verbs[i]);
 	print("  ublk --version\n\n\"ublk help VERB\" or \"ublk VERB --help\" shows a verb's options.\n"
 	      "A device is named 0, ublkb0 or /dev/ublkb0.\n");
 }
@@ -5047,7 +5155,7 @@ static int help_verb(const struct verb *v)
 	for (size_t i = 0; i < ARRAY_SIZE(option_defs); i++) {
 		const struct option_def *d = &option_defs[i];
 
-		if (!(d->verbs & v->bit))
+		if (!option_is_of(d, v))
 			continue;
 		text_print(left, sizeof(left), "%c%c%c --%s%s%s", d->letter ? '-' : ' ',
 			 d->letter ? d->letter : ' ', d->letter ? ',' : ' ', d->name,
@@ -5059,14 +5167,15 @@ static int help_verb(const struct verb *v)
 
 static int cmd_help(const struct args *a)
 {
-	const struct verb *v = a->nr ? verb_find(a->operands[0]) : NULL;
+	struct verb v;
 
-	if (a->nr && !v)
+	if (!a->nr) {
+		help_all();
+		return 0;
+	}
+	if (!verb_find(a->operands[0], &v))
 		return usage_error(NULL, "help: %s: no such verb", a->operands[0]);
-	if (v)
-		return help_verb(v);
-	help_all();
-	return 0;
+	return help_verb(&v);
 }
 
 /* ---- the command ---- */
@@ -5083,44 +5192,6 @@ static void stdio_hold(void)
 		close(fd);
 }
 
-/* What the table cannot say about one option, or says only about two together. */
-static int serve_check(const struct verb *v, const struct args *a)
-{
-	const struct options *o = &a->job.o;
-	const unsigned bs = o->block_size ? (unsigned)o->block_size : 512;
-
-	if (bs & (bs - 1))
-		return usage_error(v, "--block-size=%u: not a power of two", bs);
-	if (o->max_io % 4096)
-		return usage_error(v, "--max-io=%u: not a multiple of 4096", (unsigned)o->max_io);
-	if (o->offset % bs)
-		return usage_error(v, "--offset=%llu: not a multiple of the block size, %u",
-				   (unsigned long long)o->offset, bs);
-	if (o->size % bs && (v->bit == V_MEM || o->create))
-		return usage_error(v, "SIZE: %llu is not a multiple of the block size, %u",
-				   (unsigned long long)o->size, bs);
-	if (o->create && !o->size)
-		return usage_error(v, "--create: how large is it to be? --size=SIZE");
-	if (a->daemon && a->command)
-		return usage_error(v, "--daemon: not together with a command");
-	if (o->create && o->read_only)
-		return usage_error(v, "--create: a new file is of no use --read-only");
-	return 0;
-}
-
-/* "mem SIZE" and "mem --size=SIZE" are the same; one of them there must be. */
-static int serve_args(const struct verb *v, struct args *a)
-{
-	const struct option_def *d = option_find(v->operand_option, strlen(v->operand_option));
-	int ret = 0;
-
-	if (a->nr)
-		ret = option_store(v, a, d, v->operands, a->operands[0]);
-	else if (!(a->given & 1ULL << (d - option_defs)))
-		ret = usage_error(v, "%s is missing", v->operands);
-	return ret ? ret : serve_check(v, a);
-}
-
 static int run_verb(const struct verb *v, int argc, char **argv)
 {
 	struct args a;
@@ -5128,21 +5199,18 @@ static int run_verb(const struct verb *v, int argc, char **argv)
 
 	if (!ret && a.help)
 		return help_verb(v);
-	if (!ret && v->be)
-		ret = serve_args(v, &a);
 	return ret ? ret : v->run(&a);
 }
 
 /* The words after the program's name. Returns the exit status. */
 static int run(int argc, char **argv)
 {
-	const struct verb *v;
+	struct verb v;
 
 	if (argc == 0)
 		return usage_error(NULL, "what is to be done? No verb is given");
-	v = verb_find(argv[0]);
-	if (v)
-		return run_verb(v, argc - 1, argv + 1);
+	if (verb_find(argv[0], &v))
+		return run_verb(&v, argc - 1, argv + 1);
 	if (strcmp(argv[0], "--version") && strcmp(argv[0], "--help") && strcmp(argv[0], "-h"))
 		return usage_error(NULL, "%s: no such verb", argv[0]);
 	if (argc > 1)
@@ -5157,16 +5225,17 @@ static int run(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	const char *name = argc ? strrchr(argv[0], '/') : NULL;
-	const struct verb *v = NULL;
+	struct verb v;
 	int status;
 
 	own_name = argc ? argv[0] : NULL;
 	stdio_hold();
 	signal(SIGCHLD, SIG_DFL);	/* if ignored, no child would have a status */
 	name = name ? name + 1 : argc ? argv[0] : "";
-	if (!strncmp(name, "ublk-", 5))
-		v = verb_find(name + 5);
-	status = v ? run_verb(v, argc - 1, argv + 1) : run(argc - 1, argv + (argc > 0));
+	if (!strncmp(name, "ublk-", 5) && verb_find(name + 5, &v))
+		status = run_verb(&v, argc - 1, argv + 1);
+	else
+		status = run(argc - 1, argv + (argc > 0));
 	print_flush();
 	if (out.err && !status)
 		status = fail("stdout", STEP_PRINT, out.err, NULL);

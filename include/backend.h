@@ -112,7 +112,9 @@ struct io {
 #define IO_QUEUED_LAST (-0x7ffffffe)
 
 struct backend {
-	const char *name;
+	const char *name;	/* the verb, and the type that list shows */
+	const char *help;	/* a few words on it */
+	const char *operand;	/* the option that the verb's one argument stands for: "size", "path" */
 
 	/*
 	 * Take the options, get hold of the storage, fill in *dev. Returns 0 or
@@ -175,9 +177,6 @@ bool backend_number(const char *path, uint64_t *n);
 
 /* The process that has a flock on this file, as /proc/locks tells; 0: it does not. */
 int backend_lock_holder(dev_t dev, ino_t ino);
-
-extern const struct backend backend_mem;
-extern const struct backend backend_file;
 
 /* The machine's memory, in bytes; where it cannot be had, more than anybody wants and none locked. */
 struct memory {

@@ -46,8 +46,9 @@ static void fuzz_line(char *text)
 		if (w)
 			*w++ = 0;
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
-		const struct verb *v = &verbs[i];
+	for (size_t i = 0; i < ARRAY_SIZE(verbs) + ARRAY_SIZE(backends); i++) {
+		const struct verb made = verb_make(backends[i % ARRAY_SIZE(backends)]);
+		const struct verb *v = i < ARRAY_SIZE(verbs) ? &verbs[i] : &made;
 		char *copy[24];
 		int ret;
 
@@ -57,13 +58,13 @@ static void fuzz_line(char *text)
 		if (ret || a.help)
 			continue;
 		assert(a.nr <= argc && a.nr <= v->max);
-		if (!v->be || serve_args(v, &a))
+		if (!v->be || make_args(&a))
 			continue;
 		assert(a.job.o.queues >= 1 && a.job.o.queues <= UBLK_MAX_NR_QUEUES);
 		assert(a.job.o.qdepth >= 1 && a.job.o.qdepth <= UBLK_MAX_QUEUE_DEPTH);
 		assert(!a.job.o.block_size || (a.job.o.block_size >= 512 && a.job.o.block_size <= 4096));
-		assert(v->bit != V_MEM || (a.job.o.size >= 512 && a.job.o.size % 512 == 0));
-		assert(v->bit != V_FILE || (a.job.o.path && *a.job.o.path));
+		assert(v->be != &backend_mem || (a.job.o.size >= 512 && a.job.o.size % 512 == 0));
+		assert(v->be != &backend_file || (a.job.o.path && *a.job.o.path));
 	}
 }
 

@@ -27,6 +27,8 @@ ssize_t __wrap_pread(int fd, void *buf, size_t len, off_t off);
 ssize_t __wrap_pwrite(int fd, const void *buf, size_t len, off_t off);
 long __wrap_syscall(long nr, long a, long b, long c, long d, long e, long f);
 
+extern const struct backend backend_file;
+
 struct queue {
 	struct dev dev;
 	struct io_uring_sqe sqe;

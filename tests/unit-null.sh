@@ -15,10 +15,11 @@ lines=$(wc -l <"$dir/backend_null.c")
 if [ "$lines" -gt 10 ] && [ "$lines" -lt 40 ]; then echo "ok - $name has $lines lines"
 else echo "FAIL - $name has $lines lines: 10 to 40 expected"; exit 1; fi
 
-# the two lines of README, "Write a backend"
-sed -i 's/^extern const struct backend backend_mem;/&\nextern const struct backend backend_null;/' "$dir/include/backend.h"
-row=$(grep '^{ "null", ' README.md)
-sed -i "s/^\t{ \"mem\", .*/&\n\t${row//&/\\&}/" "$dir/ublk.c"
+# the two lines of README, "Write a backend", in place of those that begin the same
+for begin in 'extern const struct backend backend_mem' 'static const struct backend \*const backends'; do
+	line=$(grep -m 1 "^$begin" README.md)
+	[ "$(grep -c "^$begin" "$dir/ublk.c")" = 1 ] && sed -i "s/^$begin.*/${line//&/\\&}/" "$dir/ublk.c"
+done
 if out=$(make -C "$dir" 2>&1) && ! grep -i warning <<<"$out" && { [ "${VM_TRIPLET:-}" ] || "$dir/ublk" help | grep -q "null.*nothing at all"; }; then
 	echo "ok - $name builds without a warning"
 else

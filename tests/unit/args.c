@@ -8,6 +8,7 @@
 static void test_option_tables(void)
 {
 	bool ok = true;
+	struct verb v;
 
 	for (size_t i = 0; i < ARRAY_SIZE(option_defs); i++) {
 		const struct option_def *d = &option_defs[i];
@@ -26,21 +27,25 @@ static void test_option_tables(void)
 	}
 	CHECK("option table: unique names and letters, ranges, places", ok);
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
-		ok = ok && verb_find(verbs[i].name) == &verbs[i] && verbs[i].run && verbs[i].help;
-	CHECK("verb table", ok);
+		ok = ok && verb_find(verbs[i].name, &v) && v.run == verbs[i].run && v.run && v.help;
+	for (size_t i = 0; i < ARRAY_SIZE(backends); i++)
+		ok = ok && verb_find(backends[i]->name, &v) && v.be == backends[i] && v.run == cmd_make && v.help &&
+		     !strcmp(backend_name(cookie_make((unsigned)i, &(struct options){ 0 })), v.name);
+	CHECK("verb table, of verbs and of backends", ok && !strcmp(backend_name(0), "other") && !verb_find("", &v));
 }
 
 /* Parse a command line given as one string. Returns the status. */
 static int parse_line(const char *verb, const char *line, struct args *a)
 {
 	static char copy[256];
+	static struct verb v;
 	char *argv[16];
 	int argc = 0;
 
 	snprintf(copy, sizeof(copy), "%s", line);
 	for (char *w = strtok(copy, " "); w && argc < 16; w = strtok(NULL, " "))
 		argv[argc++] = w;
-	return args_parse(verb_find(verb), a, argc, argv);
+	return verb_find(verb, &v) ? args_parse(&v, a, argc, argv) : -1;
 }
 
 static void test_args(void)
