@@ -684,7 +684,7 @@ static void file_close(struct dev *dev)
 		munmap(f->map - skip, dev->size + skip);
 	if (f->windows)
 		munmap(f->windows, windows_size(dev, f));
-	if (f->created_in >= 0 && !dev->came_up)
+	if (f->created_in >= 0 && !dev->used)
 		unlinkat(f->created_in, f->created, 0);
 	if (f->created_in >= 0)
 		close(f->created_in);

@@ -986,7 +986,7 @@ static void ctrl_init(struct ctrl *c)
 
 static int queue_turn(struct queue *q, int timeout_ms);
 static void queue_watch_ctrl(struct queue *q);
-static uint64_t queues_served(struct queue *q0);
+static uint64_t queues_committed(struct queue *q0);
 
 static void ctrl_reap(struct ctrl *c)
 {
@@ -1016,10 +1016,10 @@ static int ctrl_left(const struct ctrl *c)
 /* A turn of the loop while something else is waited for, which may put off the deadline. */
 static void ctrl_turn(struct ctrl *c, int timeout_ms)
 {
-	uint64_t served = queues_served(c->serving);
+	uint64_t served = queues_committed(c->serving);
 
 	queue_turn(c->serving, timeout_ms);
-	if (c->patient && queues_served(c->serving) != served)
+	if (c->patient && queues_committed(c->serving) != served)
 		ctrl_set_deadline(c);
 }
 
@@ -1242,6 +1242,12 @@ static void driver_load(void)
 	}
 }
 
+/* Is there certainly no driver, whatever is in /dev? */
+static bool driver_is_absent(void)
+{
+	return !access("/sys/class/misc", F_OK) && access("/sys/class/misc/ublk-control", F_OK);
+}
+
 static int ctrl_try_node(struct ctrl *c)
 {
 	c->step = STEP_CONTROL;
@@ -1422,7 +1428,7 @@ struct queue {
 	struct io **held;			/* requests that are done, to be committed in this turn */
 	unsigned nr_held;
 	uintptr_t page;				/* bytes */
-	uint64_t served;			/* requests committed; other threads read it */
+	uint64_t committed;			/* requests; other threads read it */
 
 	uint16_t q_id, depth;
 	size_t iods_len;
@@ -1456,7 +1462,7 @@ struct server {
 	bool opened, added;		/* the backend; the device */
 	bool recover;			/* the device is there and waits for a server */
 	bool guarded;			/* a guard waits for us: struct guard */
-	bool again;			/* it has had a server up before */
+	bool restart;			/* a server of the same guard has been up before: recover, too */
 	bool background;		/* to leave the caller's stdio and directory, when up */
 	int char_fd;
 	int signal_fd;
@@ -1494,13 +1500,13 @@ struct dev *queue_dev(const struct queue *q)
 }
 
 /* Requests served by all queues: how thread 0 sees that there is progress. */
-static uint64_t queues_served(struct queue *q0)
+static uint64_t queues_committed(struct queue *q0)
 {
 	const struct server *s = q0->s;
 	uint64_t sum = 0;
 
 	for (unsigned i = 0; i < s->nr_queues; i++)
-		sum += __atomic_load_n(&s->queues[i].served, __ATOMIC_RELAXED);
+		sum += __atomic_load_n(&s->queues[i].committed, __ATOMIC_RELAXED);
 	return sum;
 }
 
@@ -1515,7 +1521,7 @@ static inline struct io_uring_sqe *queue_sqe(struct queue *q)
 
 static void queue_count(struct queue *q, unsigned nr)
 {
-	__atomic_store_n(&q->served, q->served + nr, __ATOMIC_RELAXED);
+	__atomic_store_n(&q->committed, q->committed + nr, __ATOMIC_RELAXED);
 }
 
 /* The one place where a data command is made. */
@@ -2446,11 +2452,48 @@ static bool dev_in_use(uint32_t id, char *text, size_t len)
 	       usage_holder(id, text, len) || usage_process(NODE_BASE, id, text, len);
 }
 
+/* ---- the disk, as a client sees it: never from its own server ---- */
+
+/* Open the node, look for partitions if that is wanted, and read the first block. Returns 0 or -errno. */
+static int disk_try(uint32_t id, uint32_t block_size, bool rescan)
+{
+	char node[NODE_LEN], block[4096];
+	int fd, ret = 0;
+
+	text_print(node, sizeof(node), NODE_BASE "%u", id);
+	fd = node_open(node, O_RDONLY);
+	if (fd < 0)
+		return fd;
+	if (rescan)
+		(void)ioctl(fd, RRPART);	/* no partitions is no reason to fail */
+	errno = EIO;
+	if (pread(fd, block, block_size, 0) != (ssize_t)block_size)
+		ret = -errno;
+	close(fd);	/* writes back what others left dirty */
+	return ret;
+}
+
+/* How many requests its clients may have under way. No word on failure: it is for the worst case only. */
+static void disk_limit(uint32_t id, uint32_t nr_requests)
+{
+	char path[64], text[16];
+	const size_t n = text_print(text, sizeof(text), "%u", nr_requests);
+	int fd;
+
+	text_print(path, sizeof(path), "/sys/block/ublkb%u/queue/nr_requests", id);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	if (write(fd, text, n) != (ssize_t)n)
+		debug("%s: %s", path, strerror(errno));
+	close(fd);
+}
+
 /*
  * Claimed in a way that /proc does not show: mounted in another namespace, for
- * one. Opens the device, so it is not for its own server.
+ * one. Opens the device.
  */
-static bool dev_claimed(uint32_t id, char *text, size_t len)
+static bool disk_claimed(uint32_t id, char *text, size_t len)
 {
 	char node[NODE_LEN];
 	int fd;
@@ -2464,8 +2507,47 @@ static bool dev_claimed(uint32_t id, char *text, size_t len)
 	return fd < 0 && errno == EBUSY;
 }
 
+/* Write back what is dirty on one node, also of a filesystem that is mounted from it. */
+static int disk_flush_node(const char *name)
+{
+	char path[300];
+	int fd, ret;
+
+	text_print(path, sizeof(path), "/dev/%s", name);
+	fd = node_try(path, O_RDONLY, makes_nodes);
+	if (fd < 0)
+		return -errno;
+	ret = fsync(fd) || ioctl(fd, FLSBUF, 0) ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+/* The same for the disk, its partitions, and whatever device-mapper and md have made of them. */
+static int disk_flush(uint32_t id)
+{
+	char base[64], text[160];
+	const char *name;
+	int ret, one;
+	struct dir d;
+
+	if (usage_holder(id, text, sizeof(text)))
+		sync();
+	text_print(base, sizeof(base), "/sys/block/ublkb%u", id);
+	dir_open(&d, AT_FDCWD, base);
+	ret = 0;
+	while ((name = dir_next(&d))) {
+		if (strncmp(name, "ublkb", 5))
+			continue;
+		one = disk_flush_node(name);
+		ret = ret ? ret : one;
+	}
+	dir_close(&d);
+	one = disk_flush_node(strrchr(base, '/') + 1);
+	return ret ? ret : one;
+}
+
 /* A live device whose server, as far as the driver says, still runs. */
-static bool info_is_served(const struct ublksrv_ctrl_dev_info *info)
+static bool info_has_server(const struct ublksrv_ctrl_dev_info *info)
 {
 	return info->state == UBLK_S_DEV_LIVE && info->ublksrv_pid > 0 && kill(info->ublksrv_pid, 0) == 0;
 }
@@ -2488,45 +2570,6 @@ static int ctrl_await(struct ctrl *c, pid_t pid)
 	return WIFEXITED(wstatus) ? WEXITSTATUS(wstatus) : EXIT_FAILURE;
 }
 
-/* Write back what is dirty on one node, also of a filesystem that is mounted from it. */
-static int node_flush(const char *name)
-{
-	char path[300];
-	int fd, ret;
-
-	text_print(path, sizeof(path), "/dev/%s", name);
-	fd = node_try(path, O_RDONLY, makes_nodes);
-	if (fd < 0)
-		return -errno;
-	ret = fsync(fd) || ioctl(fd, FLSBUF, 0) ? -errno : 0;
-	close(fd);
-	return ret;
-}
-
-/* The same for the disk, its partitions, and whatever device-mapper and md have made of them. */
-static int node_flush_all(uint32_t id)
-{
-	char base[64], text[160];
-	const char *name;
-	int ret, one;
-	struct dir d;
-
-	if (usage_holder(id, text, sizeof(text)))
-		sync();
-	text_print(base, sizeof(base), "/sys/block/ublkb%u", id);
-	dir_open(&d, AT_FDCWD, base);
-	ret = 0;
-	while ((name = dir_next(&d))) {
-		if (strncmp(name, "ublkb", 5))
-			continue;
-		one = node_flush(name);
-		ret = ret ? ret : one;
-	}
-	dir_close(&d);
-	one = node_flush(strrchr(base, '/') + 1);
-	return ret ? ret : one;
-}
-
 /*
  * Have what is dirty on a device written through its server. On a device that
  * can be recovered STOP_DEV does not do that, it throws it away: the driver
@@ -2544,7 +2587,7 @@ static int dev_flush(struct ctrl *c, uint32_t id)
 		return -errno;
 	if (pid == 0) {
 		(void)syscall(SYS_close_range, 3, ~0U, 0);
-		_exit(node_flush_all(id) ? EXIT_FAILURE : 0);
+		_exit(disk_flush(id) ? EXIT_FAILURE : 0);
 	}
 	ret = ctrl_await(c, pid);
 	if (ret > 0)
@@ -2568,7 +2611,7 @@ static int dev_stop(struct ctrl *c, uint32_t id, bool force, char *text, size_t 
 	live = c->info.state == UBLK_S_DEV_LIVE;
 	c->step = STEP_STOP;
 	/* one that waits for a server must not be opened: that may read from it */
-	if (!force && (dev_in_use(id, text, len) || (live && !c->serving && dev_claimed(id, text, len))))
+	if (!force && (dev_in_use(id, text, len) || (live && !c->serving && disk_claimed(id, text, len))))
 		return -EBUSY;
 	if (live && c->info.flags & UBLK_F_USER_RECOVERY) {
 		ret = dev_flush(c, id);
@@ -2995,28 +3038,10 @@ struct probe_answer {
 	int res;
 };
 
-/* No word on failure: it is for the worst case only. */
-static void node_limit(const struct probe_order *p)
-{
-	char path[64], text[16];
-	const size_t n = text_print(text, sizeof(text), "%u", p->nr_requests);
-	int fd;
-
-	text_print(path, sizeof(path), "/sys/block/ublkb%u/queue/nr_requests", p->id);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return;
-	if (write(fd, text, n) != (ssize_t)n)
-		debug("%s: %s", path, strerror(errno));
-	close(fd);
-}
-
-static struct probe_answer node_probe(const struct probe_order *p)
+static struct probe_answer probe_start(const struct probe_order *p)
 {
 	static struct ctrl c;	/* static: see struct ctrl */
 	struct probe_answer a = { .step = STEP_NODE };
-	char node[NODE_LEN], block[4096];
-	int fd;
 
 	ctrl_init(&c);
 	(void)mounts_leave();	/* to where the node is sure to appear */
@@ -3028,19 +3053,8 @@ static struct probe_answer node_probe(const struct probe_order *p)
 		return a;
 	}
 	if (p->nr_requests)
-		node_limit(p);
-	text_print(node, sizeof(node), NODE_BASE "%u", p->id);
-	fd = node_open(node, O_RDONLY);
-	if (fd < 0) {
-		a.res = fd;
-		return a;
-	}
-	if (p->rescan)
-		(void)ioctl(fd, RRPART);	/* no partitions is no reason to fail */
-	errno = EIO;
-	if (pread(fd, block, p->block_size, 0) != (ssize_t)p->block_size)
-		a.res = -errno;
-	close(fd);	/* writes back what others left dirty */
+		disk_limit(p->id, p->nr_requests);
+	a.res = disk_try(p->id, p->block_size, p->rescan);
 	return a;
 }
 
@@ -3070,7 +3084,7 @@ static int probe_fork(pid_t *pid)
 	(void)syscall(SYS_close_range, 4, ~0U, 0);
 	if (read(3, &order, sizeof(order)) != sizeof(order))
 		_exit(0);	/* the server had no need of it */
-	answer = node_probe(&order);
+	answer = probe_start(&order);
 	_exit(write(3, &answer, sizeof(answer)) != sizeof(answer));
 }
 
@@ -3127,7 +3141,7 @@ static int server_open(struct server *s)
 	if (ret)
 		return ret;
 	s->opened = true;
-	s->dev.came_up = s->recover;
+	s->dev.used = s->recover;
 	if (s->recover && (s->cookie & COOKIE_IDENTITY) != s->dev.identity) {
 		s->why = NOT_THE_SAME;
 		return -EINVAL;
@@ -3157,7 +3171,7 @@ static int server_rejoin(struct server *s)
 		c->step = STEP_RECOVER;
 		if (ret != -EBUSY)
 			break;
-		if (!s->again && now_ms() > soon && info_is_served(&c->info)) {
+		if (!s->restart && now_ms() > soon && info_has_server(&c->info)) {
 			s->why = "its server is alive";
 			return ret;
 		}
@@ -3197,7 +3211,7 @@ static int server_up(struct server *s)
 
 	ret = ctrl_open_node(c, !s->o->no_modprobe && !s->recover);
 	/* it may be there when we have a /dev of our own, unless /sys says that there is no driver */
-	if (ret && (ret != -ENOENT || (!access("/sys/class/misc", F_OK) && access("/sys/class/misc/ublk-control", F_OK))))
+	if (ret && (ret != -ENOENT || driver_is_absent()))
 		return ret;
 	ret = s->opened ? 0 : server_open(s);	/* a guard has opened it for us */
 	if (ret)
@@ -3223,7 +3237,7 @@ static int server_up(struct server *s)
 	else if (!ret)
 		ret = server_start(s);
 	s->added |= !ret;	/* from now on it is ours to remove */
-	s->dev.came_up |= !ret;
+	s->dev.used |= !ret;
 	if (!ret) {
 		c->step = STEP_MKNOD;
 		ret = nodes_make(s->id);
@@ -3578,7 +3592,7 @@ static const struct option_def *option_find_letter(char c)
 
 /* One line, status 2. */
 __attribute__((format(printf, 2, 3)))
-static int usage_error(const struct verb *v, const char *fmt, ...)
+static int args_error(const struct verb *v, const char *fmt, ...)
 {
 	char text[512];
 	va_list ap;
@@ -3621,7 +3635,7 @@ static int option_store(const struct verb *v, struct args *a, const struct optio
 	bool ok;
 
 	if (a->given & bit)
-		return usage_error(v, "%s: --%s is given twice", word, d->name);
+		return args_error(v, "%s: --%s is given twice", word, d->name);
 	a->given |= bit;
 	switch (d->type) {
 	case OPT_FLAG:
@@ -3629,18 +3643,18 @@ static int option_store(const struct verb *v, struct args *a, const struct optio
 		return 0;
 	case OPT_STRING:
 		*(const char **)where = value;
-		return *value ? 0 : usage_error(v, "%s: --%s is empty", word, d->name);
+		return *value ? 0 : args_error(v, "%s: --%s is empty", word, d->name);
 	case OPT_CHOICE:
 		if (choice_find(d->arg, value, where))
 			return 0;
-		return usage_error(v, "%s: \"%s\" is not one of %s", word, value, d->arg);
+		return args_error(v, "%s: \"%s\" is not one of %s", word, value, d->arg);
 	case OPT_NUMBER:
 	case OPT_SIZE:
 		break;
 	}
 	ok = d->type == OPT_SIZE ? parse_size(value, &n) : parse_number(value, &n);
 	if (!ok || n < d->min || n > d->max)
-		return usage_error(v, "%s: \"%s\" is not a %s from %llu to %llu", word, value,
+		return args_error(v, "%s: \"%s\" is not a %s from %llu to %llu", word, value,
 				   d->type == OPT_SIZE ? "size (a whole number, with K, M, G, T or P)" : "number",
 				   (unsigned long long)d->min, (unsigned long long)d->max);
 	*(uint64_t *)where = n;
@@ -3656,13 +3670,13 @@ static int option_long(const struct verb *v, struct args *a, int argc, char **ar
 	const struct option_def *d = option_find(name, len);
 
 	if (!d || !option_is_of(d, v))
-		return usage_error(v, "%s: no such option", word);
+		return args_error(v, "%s: no such option", word);
 	if (d->type == OPT_FLAG) {
 		if (value)
-			return usage_error(v, "%s: --%s takes no value", word, d->name);
+			return args_error(v, "%s: --%s takes no value", word, d->name);
 	} else if (!value) {
 		if (*i + 1 >= argc)
-			return usage_error(v, "%s: the value is missing: --%s=%s", word, d->name, d->arg);
+			return args_error(v, "%s: the value is missing: --%s=%s", word, d->name, d->arg);
 		value = argv[++*i];
 	}
 	return option_store(v, a, d, word, value);
@@ -3676,7 +3690,7 @@ static int option_letters(const struct verb *v, struct args *a, const char *word
 		int ret;
 
 		if (!d || !option_is_of(d, v))
-			return usage_error(v, "%s: no such option", word);
+			return args_error(v, "%s: no such option", word);
 		ret = option_store(v, a, d, word, NULL);
 		if (ret)
 			return ret;
@@ -3701,7 +3715,7 @@ static int args_parse(const struct verb *v, struct args *a, int argc, char **arg
 		if (!strcmp(argv[i], "--") && v->be) {
 			a->command = argv + i + 1;
 			if (i + 1 == argc)
-				ret = usage_error(v, "--: the command is missing");
+				ret = args_error(v, "--: the command is missing");
 			break;
 		}
 		if (!strncmp(argv[i], "--", 2) && argv[i][2])
@@ -3709,7 +3723,7 @@ static int args_parse(const struct verb *v, struct args *a, int argc, char **arg
 		else if (argv[i][0] == '-' && argv[i][1])
 			ret = option_letters(v, a, argv[i]);
 		else if (a->nr == v->max)
-			ret = usage_error(v, "%s: one argument too many", argv[i]);
+			ret = args_error(v, "%s: one argument too many", argv[i]);
 		else
 			a->operands[a->nr++] = argv[i];
 		if (a->help)
@@ -3824,12 +3838,12 @@ static int server_life(struct server *s)
 		step = STEP_PRINT;
 		ret = server_announce(s);
 	}
-	if (ret == -ENODEV && s->again)
+	if (ret == -ENODEV && s->restart)
 		return 0;	/* stopped in the meantime */
 	if (ret)
 		status = server_fail(s, step, ret);
 	if (ret && s->recover)	/* the device is not ours to remove: it waits for the next one */
-		return s->again ? EXIT_AGAIN : status;
+		return s->restart ? EXIT_AGAIN : status;
 	if (!ret)
 		server_run(s);
 	ret = server_down(s);
@@ -3927,7 +3941,7 @@ static void dev_ids_end(uint32_t *ids)
  * know the number if it died between ADD_DEV and the answer. If it may have
  * been up, not one that somebody else has taken over with ublk recover.
  */
-static void orphan_remove(uint64_t cookie, bool was_up)
+static void orphan_remove(uint64_t cookie, bool restart)
 {
 	static struct ctrl c;	/* static: see struct ctrl */
 	uint32_t *ids;
@@ -3938,7 +3952,7 @@ static void orphan_remove(uint64_t cookie, bool was_up)
 		nr = 0;
 	for (int i = 0; i < nr; i++) {
 		if (ctrl_get_info(&c, ids[i]) || (c.info.ublksrv_flags ^ cookie) & ~COOKIE_IDENTITY ||
-		    (was_up && info_is_served(&c.info)))
+		    (restart && info_has_server(&c.info)))
 			continue;
 		if (!dev_del(&c, ids[i]) && !ctrl_wait_gone(&c, ids[i], c.info.ublksrv_flags, 2000))
 			nodes_forget(ids[i]);
@@ -3953,7 +3967,7 @@ static void orphan_remove(uint64_t cookie, bool was_up)
  * START_DEV reads the partition table. Whoever waits for us is not to hang.
  * False: somebody has killed that process.
  */
-static bool orphan_try(uint64_t cookie, bool was_up)
+static bool orphan_try(uint64_t cookie, bool restart)
 {
 	int64_t end = now_ms() + 3000;
 	pid_t pid = fork();
@@ -3962,7 +3976,7 @@ static bool orphan_try(uint64_t cookie, bool was_up)
 	if (pid == 0) {
 		stdio_to_null();
 		mounts_complete();
-		orphan_remove(cookie, was_up);
+		orphan_remove(cookie, restart);
 		_exit(0);
 	}
 	while (pid > 0 && waitpid(pid, &wstatus, WNOHANG) == 0) {
@@ -3976,9 +3990,9 @@ static bool orphan_try(uint64_t cookie, bool was_up)
 }
 
 /* Whoever has killed the servers may still be at it. */
-static void orphan_remove_apart(uint64_t cookie, bool was_up)
+static void orphan_remove_apart(uint64_t cookie, bool restart)
 {
-	for (int tries = 0; tries < 3 && !orphan_try(cookie, was_up); tries++)
+	for (int tries = 0; tries < 3 && !orphan_try(cookie, restart); tries++)
 		continue;
 }
 
@@ -4025,7 +4039,7 @@ struct guard {
 	struct server *s;	/* as it was before the first one, for the next */
 	int signal_fd;
 	pid_t pid;		/* of the server */
-	int up_fd, hold_fd;	/* its end tells that the server is up, ours that we live; -1: none */
+	int report_fd, hold_fd;	/* its end tells that the server is up, ours that we live; -1: none */
 	int64_t up_since;	/* 0: not yet */
 	int64_t asked_at;	/* to stop; 0: never */
 	unsigned short_lives;	/* in a row */
@@ -4061,7 +4075,7 @@ static int guard_spawn(struct guard *g)
 			(void)munlock(s->dev.page_cache, s->dev.page_cache_len);
 		_exit(server_life(s));
 	}
-	g->up_fd = report_fd;
+	g->report_fd = report_fd;
 	g->hold_fd = hold_fd;
 	/* the one before may not have got to it; what it has refused is not asked again */
 	if (g->asked_at && now_ms() - g->asked_at < ASKED_MS)
@@ -4076,10 +4090,10 @@ static void guard_heard(struct guard *g)
 	struct report report;
 	int ret;
 
-	if (read(g->up_fd, &report, sizeof(report)) == sizeof(report)) {
+	if (read(g->report_fd, &report, sizeof(report)) == sizeof(report)) {
 		g->up_since = now_ms();
-		if (!s->again) {
-			s->again = s->recover = s->dev.came_up = true;
+		if (!s->restart) {
+			s->restart = s->recover = s->dev.used = true;
 			s->id = report.id;
 			s->nr_queues = report.queues;
 			s->ctrl.info.queue_depth = report.depth;
@@ -4091,8 +4105,8 @@ static void guard_heard(struct guard *g)
 			}
 		}
 	}
-	close(g->up_fd);
-	g->up_fd = -1;
+	close(g->report_fd);
+	g->report_fd = -1;
 }
 
 static void guard_ask(struct guard *g)
@@ -4112,7 +4126,7 @@ static int guard_wait(struct guard *g)
 	for (;;) {
 		struct pollfd p[] = {
 			{ .fd = g->signal_fd, .events = POLLIN },
-			{ .fd = g->up_fd, .events = POLLIN },
+			{ .fd = g->report_fd, .events = POLLIN },
 			{ .fd = s->hold_fd, .events = POLLIN },
 		};
 
@@ -4133,14 +4147,14 @@ static int guard_wait(struct guard *g)
 		if (waitpid(g->pid, &wstatus, WNOHANG) == g->pid)
 			break;
 	}
-	if (g->up_fd >= 0)
+	if (g->report_fd >= 0)
 		guard_heard(g);
 	close(g->hold_fd);
 	return wstatus;
 }
 
 /* The server has died: is another to be started? Waits a little if they die fast. */
-static bool guard_again(struct guard *g, const char *how)
+static bool guard_restart(struct guard *g, const char *how)
 {
 	const int64_t lived = g->up_since ? now_ms() - g->up_since : 0;
 	int nap = 0;
@@ -4173,20 +4187,20 @@ static int guard_run(struct guard *g)
 			if (WIFSIGNALED(wstatus))
 				text_print(how, sizeof(how), "by signal %d", WTERMSIG(wstatus));
 		}
-		if (!g->s->again) {	/* the first never came up */
+		if (!g->s->restart) {	/* the first never came up */
 			if (ret)
 				return server_fail(g->s, STEP_DAEMON, ret);
 			say("ublk: the server ended during start, %s", how);
 			return EXIT_FAILURE;
 		}
-		if (!guard_again(g, how))
+		if (!guard_restart(g, how))
 			return EXIT_FAILURE;
 	}
 }
 
 static int guard(struct server *s)
 {
-	struct guard g = { .s = s, .up_fd = -1, .hold_fd = -1 };
+	struct guard g = { .s = s, .report_fd = -1, .hold_fd = -1 };
 	const bool made = !s->recover;
 	int ret, status;
 
@@ -4203,8 +4217,8 @@ static int guard(struct server *s)
 	if (s->opened)
 		s->be->close(&s->dev);
 	/* if it is still there: its clients are to get errors, not to wait for ever */
-	if (s->again || (made && g.pid))
-		orphan_remove_apart(s->cookie, s->again);
+	if (s->restart || (made && g.pid))
+		orphan_remove_apart(s->cookie, s->restart);
 	return g.status ? g.status : status;
 }
 
@@ -4426,21 +4440,21 @@ static int make_check(const struct args *a)
 	const unsigned bs = o->block_size ? (unsigned)o->block_size : 512;
 
 	if (bs & (bs - 1))
-		return usage_error(v, "--block-size=%u: not a power of two", bs);
+		return args_error(v, "--block-size=%u: not a power of two", bs);
 	if (o->max_io % 4096)
-		return usage_error(v, "--max-io=%u: not a multiple of 4096", (unsigned)o->max_io);
+		return args_error(v, "--max-io=%u: not a multiple of 4096", (unsigned)o->max_io);
 	if (o->offset % bs)
-		return usage_error(v, "--offset=%llu: not a multiple of the block size, %u",
+		return args_error(v, "--offset=%llu: not a multiple of the block size, %u",
 				   (unsigned long long)o->offset, bs);
 	if (o->size % bs && (!strcmp(v->be->operand, "size") || o->create))
-		return usage_error(v, "SIZE: %llu is not a multiple of the block size, %u",
+		return args_error(v, "SIZE: %llu is not a multiple of the block size, %u",
 				   (unsigned long long)o->size, bs);
 	if (o->create && !o->size)
-		return usage_error(v, "--create: how large is it to be? --size=SIZE");
+		return args_error(v, "--create: how large is it to be? --size=SIZE");
 	if (a->daemon && a->command)
-		return usage_error(v, "--daemon: not together with a command");
+		return args_error(v, "--daemon: not together with a command");
 	if (o->create && o->read_only)
-		return usage_error(v, "--create: a new file is of no use --read-only");
+		return args_error(v, "--create: a new file is of no use --read-only");
 	return 0;
 }
 
@@ -4454,11 +4468,11 @@ static int make_args(struct args *a)
 	if (a->nr)
 		ret = option_store(v, a, d, v->operands, a->operands[0]);
 	else if (!(a->given & 1ULL << (d - option_defs)))
-		ret = usage_error(v, "%s is missing", v->operands);
+		ret = args_error(v, "%s is missing", v->operands);
 	return ret ? ret : make_check(a);
 }
 
-static int cmd_make(const struct args *a)
+static int verb_make(const struct args *a)
 {
 	struct args made = *a;
 	int ret = make_args(&made);
@@ -4649,7 +4663,7 @@ static void list_json(const struct listed *l, bool first)
 	print("]}");
 }
 
-static int cmd_list(const struct args *a)
+static int verb_list(const struct args *a)
 {
 	void (*show)(const struct listed *l, bool first) = a->json ? list_json : list_row;
 	static struct ctrl c;	/* static: see struct ctrl */
@@ -4760,7 +4774,7 @@ static const char *recover_refused(const struct ublksrv_ctrl_dev_info *info, con
 }
 
 /* ublk recover DEV [file] [PATH] */
-static int cmd_recover(const struct args *a)
+static int verb_recover(const struct args *a)
 {
 	static struct ctrl c;	/* static: see struct ctrl */
 	struct job job = a->job;
@@ -4771,13 +4785,13 @@ static int cmd_recover(const struct args *a)
 
 	ctrl_init(&c);
 	if (!a->nr)
-		return usage_error(a->verb, "DEV is missing");
+		return args_error(a->verb, "DEV is missing");
 	if (nr < a->nr && backend_find(a->operands[nr]))
 		nr++;
 	if (nr < a->nr && !o->path)
 		o->path = a->operands[nr++];
 	if (nr < a->nr)
-		return usage_error(a->verb, "%s: one argument too many", a->operands[nr]);
+		return args_error(a->verb, "%s: one argument too many", a->operands[nr]);
 	if (!o->path && !parse_dev(name, &id))
 		o->path = name;
 	c.stay = true;
@@ -4788,7 +4802,7 @@ static int cmd_recover(const struct args *a)
 	if (!ret && why)
 		ret = -EINVAL;
 	if (!ret && !o->path)
-		return usage_error(a->verb, "PATH is missing: of which file is %s?", name);
+		return args_error(a->verb, "PATH is missing: of which file is %s?", name);
 	if (!ret)
 		ret = recover_options(&c, id, o);
 	if (ret)
@@ -4827,7 +4841,7 @@ static int pidfd_of(int pid)
 	return (int)syscall(SYS_pidfd_open, pid, 0);
 }
 
-#define RESTART_MS	2000	/* that a guard may take, see guard_again() */
+#define RESTART_MS	2000	/* that a guard may take, see guard_restart() */
 
 /*
  * Stop one device and see it gone. Our own servers remove their device
@@ -4903,7 +4917,7 @@ static int stop_and_tell(struct ctrl *c, uint32_t id, bool force, uint64_t wait)
 	return 0;
 }
 
-static int cmd_stop(const struct args *a)
+static int verb_stop(const struct args *a)
 {
 	static struct ctrl c;	/* static: see struct ctrl */
 	uint32_t *ids = NULL, id;
@@ -4940,13 +4954,13 @@ static int cmd_stop(const struct args *a)
 /* ---- verbs: check ---- */
 
 /* The lines of check, and what creating a RAM disk would return. */
-struct report_card {
+struct checks {
 	bool json, first;
 	int status;
 };
 
 __attribute__((format(printf, 4, 5)))
-static void check_line(struct report_card *r, const char *state, const char *item, const char *fmt, ...)
+static void check_line(struct checks *r, const char *state, const char *item, const char *fmt, ...)
 {
 	char text[512];
 	va_list ap;
@@ -4979,7 +4993,7 @@ static const struct { const char *release, *text; } bad_kernels[] = {
 	{ "6.6.", "a dead server is noticed after 5 s" },
 };
 
-static void check_kernel(struct report_card *r)
+static void check_kernel(struct checks *r)
 {
 	const char *bad = NULL;
 	struct utsname u;
@@ -4995,7 +5009,7 @@ static void check_kernel(struct report_card *r)
 	check_line(r, bad ? "limited" : "ok", "kernel", "%s%s%s", u.release, bad ? ": " : "", bad ? bad : "");
 }
 
-static bool check_driver(struct report_card *r, const char *path)
+static bool check_driver(struct checks *r, const char *path)
 {
 	if (access("/sys/module/ublk_drv", F_OK) == 0 || access(CTRL_NODE, F_OK) == 0) {
 		check_line(r, "ok", "driver", "%s", access("/sys/module/ublk_drv/initstate", F_OK) == 0 ?
@@ -5013,7 +5027,7 @@ static bool check_driver(struct report_card *r, const char *path)
 	return false;
 }
 
-static void check_limit(struct report_card *r)
+static void check_limit(struct checks *r)
 {
 	static const char path[] = "/sys/module/ublk_drv/parameters/ublks_max";
 	uint64_t max;
@@ -5023,7 +5037,7 @@ static void check_limit(struct report_card *r)
 			   (unsigned)max, path);
 }
 
-static void check_features(struct report_card *r, const struct ctrl *c)
+static void check_features(struct checks *r, const struct ctrl *c)
 {
 	const bool zero_copy = c->features & UBLK_F_AUTO_BUF_REG;
 
@@ -5041,9 +5055,9 @@ static void check_features(struct report_card *r, const struct ctrl *c)
 }
 
 /* Everything that creating a device needs, one line each. */
-static int cmd_check(const struct args *a)
+static int verb_check(const struct args *a)
 {
-	struct report_card r = { .json = a->json, .first = true };
+	struct checks r = { .json = a->json, .first = true };
 	static struct ctrl c;	/* static: see struct ctrl */
 	struct uring ring = URING_NONE;
 	char path[4096];
@@ -5093,22 +5107,22 @@ static int cmd_check(const struct args *a)
 
 /* ---- verbs: help ---- */
 
-static int cmd_help(const struct args *a);
+static int verb_help(const struct args *a);
 
 /* Besides those of the backends, which make a device. */
 static const struct verb verbs[] = {
-	{ "list", V_LIST, "[DEV...]", INT32_MAX, cmd_list, NULL, "show devices" },
-	{ "recover", V_RECOVER, "DEV [PATH]", 3, cmd_recover, NULL, "serve a device whose server has died" },
-	{ "stop", V_STOP, "DEV... | --all", INT32_MAX, cmd_stop, NULL, "stop and remove devices" },
-	{ "check", V_CHECK, "", 0, cmd_check, NULL, "what this machine has of what ublk needs" },
-	{ "help", V_HELP, "[VERB]", 1, cmd_help, NULL, "this page, or a verb's" },
+	{ "list", V_LIST, "[DEV...]", INT32_MAX, verb_list, NULL, "show devices" },
+	{ "recover", V_RECOVER, "DEV [PATH]", 3, verb_recover, NULL, "serve a device whose server has died" },
+	{ "stop", V_STOP, "DEV... | --all", INT32_MAX, verb_stop, NULL, "stop and remove devices" },
+	{ "check", V_CHECK, "", 0, verb_check, NULL, "what this machine has of what ublk needs" },
+	{ "help", V_HELP, "[VERB]", 1, verb_help, NULL, "this page, or a verb's" },
 };
 
-static struct verb verb_make(const struct backend *be)
+static struct verb verb_of(const struct backend *be)
 {
 	const char *operand = option_find(be->operand, strlen(be->operand))->arg;
 
-	return (struct verb){ be->name, V_MAKE, operand, 1, cmd_make, be, be->help };
+	return (struct verb){ be->name, V_MAKE, operand, 1, verb_make, be, be->help };
 }
 
 /* The verb of this name. False: there is none. */
@@ -5117,7 +5131,7 @@ static bool verb_find(const char *name, struct verb *v)
 	const struct backend *be = backend_find(name);
 
 	if (be)
-		*v = verb_make(be);
+		*v = verb_of(be);
 	for (size_t i = 0; i < ARRAY_SIZE(verbs) && !be; i++) {
 		if (!strcmp(verbs[i].name, strcmp(name, "del") ? name : "stop")) {
 			*v = verbs[i];
@@ -5136,7 +5150,7 @@ static void help_all(void)
 {
 	print("ublk " VERSION ": block devices in user space\n\nusage:\n");
 	for (size_t i = 0; i < ARRAY_SIZE(backends); i++) {
-		const struct verb v = verb_make(backends[i]);
+		const struct verb v = verb_of(backends[i]);
 
 		help_line(&v);
 	}
@@ -5165,7 +5179,7 @@ static int help_verb(const struct verb *v)
 	return 0;
 }
 
-static int cmd_help(const struct args *a)
+static int verb_help(const struct args *a)
 {
 	struct verb v;
 
@@ -5174,7 +5188,7 @@ static int cmd_help(const struct args *a)
 		return 0;
 	}
 	if (!verb_find(a->operands[0], &v))
-		return usage_error(NULL, "help: %s: no such verb", a->operands[0]);
+		return args_error(NULL, "help: %s: no such verb", a->operands[0]);
 	return help_verb(&v);
 }
 
@@ -5208,13 +5222,13 @@ static int run(int argc, char **argv)
 	struct verb v;
 
 	if (argc == 0)
-		return usage_error(NULL, "what is to be done? No verb is given");
+		return args_error(NULL, "what is to be done? No verb is given");
 	if (verb_find(argv[0], &v))
 		return run_verb(&v, argc - 1, argv + 1);
 	if (strcmp(argv[0], "--version") && strcmp(argv[0], "--help") && strcmp(argv[0], "-h"))
-		return usage_error(NULL, "%s: no such verb", argv[0]);
+		return args_error(NULL, "%s: no such verb", argv[0]);
 	if (argc > 1)
-		return usage_error(NULL, "%s: one argument too many", argv[1]);
+		return args_error(NULL, "%s: one argument too many", argv[1]);
 	if (!strcmp(argv[0], "--version"))
 		print("ublk " VERSION "\n");
 	else

@@ -82,7 +82,7 @@ struct dev {
 					   to or from where queue() has no memory to name */
 	void *page_cache;		/* a mapping of page cache, not to be locked, or NULL */
 	uint64_t page_cache_len;
-	bool came_up;			/* the loop's word to close(): it has been in use */
+	bool used;			/* the loop's word to close(): what open() made has become a device */
 	void *priv;			/* the backend's own */
 };
 

@@ -47,7 +47,7 @@ static void fuzz_line(char *text)
 			*w++ = 0;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(verbs) + ARRAY_SIZE(backends); i++) {
-		const struct verb made = verb_make(backends[i % ARRAY_SIZE(backends)]);
+		const struct verb made = verb_of(backends[i % ARRAY_SIZE(backends)]);
 		const struct verb *v = i < ARRAY_SIZE(verbs) ? &verbs[i] : &made;
 		char *copy[24];
 		int ret;

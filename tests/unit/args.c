@@ -29,7 +29,7 @@ static void test_option_tables(void)
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
 		ok = ok && verb_find(verbs[i].name, &v) && v.run == verbs[i].run && v.run && v.help;
 	for (size_t i = 0; i < ARRAY_SIZE(backends); i++)
-		ok = ok && verb_find(backends[i]->name, &v) && v.be == backends[i] && v.run == cmd_make && v.help &&
+		ok = ok && verb_find(backends[i]->name, &v) && v.be == backends[i] && v.run == verb_make && v.help &&
 		     !strcmp(backend_name(cookie_make((unsigned)i, &(struct options){ 0 })), v.name);
 	CHECK("verb table, of verbs and of backends", ok && !strcmp(backend_name(0), "other") && !verb_find("", &v));
 }

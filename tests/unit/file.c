@@ -148,7 +148,7 @@ static void test_file(void)
 	dev.data_path = DATA_COPY;
 	test_file_results();
 	test_file_inline();
-	dev.came_up = true;
+	dev.used = true;
 	backend_file.close(&dev);
 	CHECK("file: stays when its device has been in use", stat(path, &st) == 0);
 	unlink(path);
