@@ -340,7 +340,7 @@ static int file_start(struct queue *q, struct io *io, bool again)
 static int file_end_of_file(struct file *f)
 {
 	if (!__atomic_exchange_n(&f->told_eof, true, __ATOMIC_RELAXED))
-		backend_notice("the backing file ends early: was it truncated? Reads there are errors");
+		notice("the backing file ends early: was it truncated? Reads there are errors");
 	return -EIO;
 }
 
@@ -395,7 +395,7 @@ static int file_lock(int fd, const struct stat *st, bool read_only, const char *
 	if (errno != EWOULDBLOCK)
 		return 0;		/* a filesystem without locks: nothing to go by */
 	*why = "in use: another process has it locked";
-	pid = backend_lock_holder(st->st_dev, st->st_ino);
+	pid = lock_holder(st->st_dev, st->st_ino);
 	if (pid) {
 		text_print(why_text, sizeof(why_text), "in use: process %d has it locked", pid);
 		*why = why_text;
@@ -448,7 +448,7 @@ static int file_open_path(struct dev *dev, const struct options *o, struct file 
 		fd = open(o->path, O_RDONLY | flags);
 		if (fd >= 0) {
 			dev->read_only = true;
-			backend_notice("%s cannot be opened for writing: read-only", o->path);
+			notice("%s cannot be opened for writing: read-only", o->path);
 		}
 	}
 	if (fd < 0 && errno == EBUSY && f->is_bdev)
@@ -484,7 +484,7 @@ static int file_measure(struct dev *dev, const struct options *o, const char **w
 		return -EINVAL;
 	}
 	if (dev->size != size)
-		backend_notice("%s: the last %u bytes are not shown: they are no whole block of %u",
+		notice("%s: the last %u bytes are not shown: they are no whole block of %u",
 			       o->path, (unsigned)(size - dev->size), dev->block_size);
 	return 0;
 }
@@ -508,7 +508,7 @@ static uint64_t bdev_limit(dev_t devno, const char *name)
 	char path[128];
 	uint64_t n;
 
-	return bdev_attr(devno, name, path, sizeof(path)) && backend_number(path, &n) ? n : 0;
+	return bdev_attr(devno, name, path, sizeof(path)) && number_read(path, &n) ? n : 0;
 }
 
 /*
@@ -590,7 +590,7 @@ static bool file_direct(struct dev *dev, const struct options *o, const struct s
 	uint32_t mem, off;
 
 	if (fcntl(dev->fd, F_SETFL, flags | O_DIRECT)) {
-		backend_notice("%s does not take direct I/O: buffered", o->path);
+		notice("%s does not take direct I/O: buffered", o->path);
 		return false;
 	}
 	dio_align(dev->fd, &mem, &off);
@@ -605,7 +605,7 @@ static bool file_direct(struct dev *dev, const struct options *o, const struct s
 	else if (off > dev->block_size && (o->block_size || !f->is_bdev))
 		why = "takes direct I/O only in larger blocks, see --block-size";
 	if (why) {
-		backend_notice("%s %s: buffered", o->path, why);
+		notice("%s %s: buffered", o->path, why);
 		(void)fcntl(dev->fd, F_SETFL, flags);
 		return false;
 	}
@@ -704,7 +704,7 @@ static uint32_t identity_of(const struct stat *st, uint64_t base)
 
 	for (size_t i = 0; i < sizeof(words); i++)
 		hash = (hash ^ ((const unsigned char *)words)[i]) * 0x100000001b3ULL;
-	return (uint32_t)(hash >> 44);
+	return (uint32_t)(hash >> 44) & DEV_IDENTITY;
 }
 
 static int file_identity(const struct options *o, uint32_t *identity)

@@ -83,7 +83,7 @@ static bool mem_afford(struct mem *m, int64_t bytes, bool swap)
 
 	if (__atomic_sub_fetch(&m->budget, bytes, __ATOMIC_RELAXED) >= 0 && !swap)
 		return true;
-	backend_memory(&memory);
+	memory_get(&memory);
 	left = memory.left;
 	if (left < bytes && (swap || memory.locked > memory.total / 2)) {
 		__atomic_store_n(&m->budget, 0, __ATOMIC_RELAXED);
@@ -107,12 +107,12 @@ static int mem_prealloc(const struct mem *m)
 	for (uint64_t off = 0; off < m->len; off += step) {
 		uint64_t n = m->len - off < step ? m->len - off : step;
 
-		backend_memory(&memory);
+		memory_get(&memory);
 		if (memory.left < (int64_t)(m->len - off))
 			return -ENOMEM;
 		if (madvise(m->base + off, n, MADV_POPULATE_WRITE))
 			return -errno;
-		backend_progress("of memory taken", off + n, m->len);
+		progress("of memory taken", off + n, m->len);
 	}
 	return 0;
 }
@@ -172,9 +172,9 @@ static void mem_warn(const struct dev *dev)
 {
 	struct memory memory;
 
-	backend_memory(&memory);
+	memory_get(&memory);
 	if (dev->size > (uint64_t)memory.available)
-		backend_notice("mem: %llu MiB are more than the %llu MiB of memory that are available now: "
+		notice("mem: %llu MiB are more than the %llu MiB of memory that are available now: "
 			       "once those are written, more fails with ENOSPC",
 			       (unsigned long long)dev->size >> 20, (unsigned long long)memory.available >> 20);
 }

@@ -113,7 +113,7 @@
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 
 /* Exit statuses: README, "Exit status" */
-enum {
+enum exit_status {
 	EXIT_USAGE = 2,
 	EXIT_NO_DRIVER = 3,
 	EXIT_PERMISSION = 4,
@@ -370,25 +370,55 @@ static void *pages_get(size_t len)
 
 /* ---- messages and failures ---- */
 
-static bool quiet, verbose;
+bool quiet, verbose;
 static bool unfinished;		/* progress() has left a line open */
 
-/* One line on stderr, for people. */
+/* In one piece, so that lines of several programs do not mix. */
+__attribute__((format(printf, 1, 0)))
+static void say_line(const char *fmt, va_list ap)
+{
+	char line[1024] = "\nublk: ", *const from = line + !unfinished;
+	size_t n = 7;
+
+	n += text_vprint(line + n, sizeof(line) - 1 - n, fmt, ap);
+	line[n++] = '\n';
+	unfinished = false;
+	if (write(STDERR_FILENO, from, (size_t)(line + n - from)) < 0)
+		return;		/* nobody to tell */
+}
+
+/* One line on stderr, "ublk: " and this. */
 __attribute__((format(printf, 1, 2)))
 static void say(const char *fmt, ...)
 {
-	char line[1024] = "\n";
-	size_t n = unfinished;
 	va_list ap;
 
 	va_start(ap, fmt);
-	n += text_vprint(line + n, sizeof(line) - 1 - n, fmt, ap);
+	say_line(fmt, ap);
 	va_end(ap);
-	line[n++] = '\n';
-	unfinished = false;
-	/* in one piece, so that lines of several programs do not mix */
-	if (write(STDERR_FILENO, line, n) < 0)
-		return;		/* nobody to tell */
+}
+
+/* The same, but not with --quiet. */
+void notice(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (!quiet)
+		say_line(fmt, ap);
+	va_end(ap);
+}
+
+/* The same, only with --verbose. */
+__attribute__((format(printf, 1, 2)))
+static void debug(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (verbose)
+		say_line(fmt, ap);
+	va_end(ap);
 }
 
 /* What the program relies on, in every build. assert() would bring stdio along. */
@@ -397,12 +427,12 @@ static void say(const char *fmt, ...)
 __attribute__((noreturn, cold))
 static void must_fail(const char *file, int line, const char *cond)
 {
-	say("ublk: %s:%d: not so: %s", file, line, cond);
+	say("%s:%d: not so: %s", file, line, cond);
 	abort();
 }
 
 /* What verbs print: in one piece when they are done, or a line at a time on a terminal. */
-static struct {
+static struct out {
 	char text[16384];
 	size_t len;
 	int err;	/* the errno of the first write that failed; the rest is dropped */
@@ -438,10 +468,8 @@ static void print(const char *fmt, ...)
 		print_flush();
 }
 
-#define notice(...)	do { if (!quiet) say("ublk: " __VA_ARGS__); } while (0)
-#define debug(...)	do { if (verbose) say("ublk: " __VA_ARGS__); } while (0)
-
-void backend_progress(const char *what, uint64_t done, uint64_t all)
+/* How far something is that takes long, for a person who waits at a terminal. */
+void progress(const char *what, uint64_t done, uint64_t all)
 {
 	char text[64];
 	const size_t n = text_print(text, sizeof(text), "\r%3u %% %s%s", (unsigned)(done * 100 / all), what,
@@ -452,6 +480,26 @@ void backend_progress(const char *what, uint64_t done, uint64_t all)
 	unfinished = done != all;
 	if (write(STDERR_FILENO, text, n) < 0)
 		return;		/* nobody to tell */
+}
+
+static void json_string(const char *s)
+{
+	print("\"");
+	for (; *s; s++) {
+		if (*s == '"' || *s == '\\')
+			print("\\%c", *s);
+		else if ((unsigned char)*s < ' ')
+			print("\\u%04x", *s);
+		else
+			print("%c", *s);
+	}
+	print("\"");
+}
+
+static int print_end(void)
+{
+	print_flush();
+	return -out.err;
 }
 
 /* What a verb was at when it failed: with an errno it makes message and status. */
@@ -564,23 +612,12 @@ static int fail(const char *object, enum step step, int err, const char *why)
 			break;
 		}
 	}
-	say("ublk: %s: %s: %s%s%s", object, step_names[step], why ? why : strerror(err),
+	say("%s: %s: %s%s%s", object, step_names[step], why ? why : strerror(err),
 	    hint ? "; " : "", hint ? hint : "");
 	return status;
 }
 
-void backend_notice(const char *fmt, ...)
-{
-	char text[512];
-	va_list ap;
-
-	va_start(ap, fmt);
-	text_vprint(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	notice("%s", text);
-}
-
-bool backend_number(const char *path, uint64_t *n)
+bool number_read(const char *path, uint64_t *n)
 {
 	char text[32];
 
@@ -588,7 +625,8 @@ bool backend_number(const char *path, uint64_t *n)
 	return parse_digits(text, n);
 }
 
-int backend_lock_holder(dev_t dev, ino_t ino)
+/* The process that has a flock on this file, as /proc/locks tells; 0: it does not. */
+int lock_holder(dev_t dev, ino_t ino)
 {
 	char *line, want[64];
 	struct lines l;
@@ -618,22 +656,22 @@ static int64_t meminfo_line(const char *text, const char *name, int64_t otherwis
 	return (int64_t)kib * 1024;
 }
 
-static int meminfo_fd = -1;	/* see meminfo_keep() */
+static int meminfo_fd = -1;	/* see memory_keep() */
 
 /*
- * From now on backend_memory() is on the way of requests, which must not wait
+ * From now on memory_get() is on the way of requests, which must not wait
  * for memory: opening a file takes some, and so does the first read.
  */
-static void meminfo_keep(void)
+static void memory_keep(void)
 {
 	struct memory memory;
 
 	if (meminfo_fd < 0)
 		meminfo_fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
-	backend_memory(&memory);
+	memory_get(&memory);
 }
 
-void backend_memory(struct memory *m)
+void memory_get(struct memory *m)
 {
 	int fd = meminfo_fd >= 0 ? meminfo_fd : open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
 	char text[2048];
@@ -671,9 +709,25 @@ static void nap_ms(int ms)
 
 /* ---- mounts and nodes ---- */
 
-static int caller_dev = -1;	/* the caller's /dev, if nobody but us makes nodes there, open; else -1 */
-static bool mounts_left;	/* the caller's, for our own */
-static bool makes_nodes;	/* and there is no devtmpfs among those */
+/* see mounts.h */
+static int caller_dev = -1;
+static bool mounts_left;
+static bool makes_nodes;
+
+bool mounts_are_left(void)
+{
+	return mounts_left;
+}
+
+int mounts_caller_dev(void)
+{
+	return caller_dev;
+}
+
+bool mounts_lack_nodes(void)
+{
+	return makes_nodes;
+}
 
 /* A path in mountinfo: \040 and its like become what they stand for. */
 static void octal_decode(char *path)
@@ -872,21 +926,22 @@ static bool is_node(const char *path, const char *base, uint32_t id)
 /* Where the caller's /dev is not the kernel's: the nodes of a disk and its partitions. Returns 0 or -errno. */
 static int nodes_make(uint32_t id)
 {
+	const int dev = mounts_caller_dev();
 	char base[NODE_LEN], path[64];
 	const char *name;
 	int ret, one;
 	struct dir d;
 
-	if (caller_dev < 0)
+	if (dev < 0)
 		return 0;
 	text_print(base, sizeof(base), "ublkb%u", id);
 	text_print(path, sizeof(path), "/sys/block/%s", base);
-	ret = node_make(caller_dev, base);
+	ret = node_make(dev, base);
 	dir_open(&d, AT_FDCWD, path);
 	while ((name = dir_next(&d))) {
 		if (!is_node(name, "ublkb", id))
 			continue;
-		one = node_make(caller_dev, name);
+		one = node_make(dev, name);
 		ret = ret ? ret : one;
 	}
 	dir_close(&d);
@@ -899,13 +954,14 @@ static int nodes_make(uint32_t id)
  */
 static void nodes_forget(uint32_t id)
 {
+	const int dev = mounts_caller_dev();
 	const char *name;
 	struct stat st;
 	struct dir d;
 
 	if (access("/sys/class/misc", F_OK))
 		return;		/* node_devno() could not tell */
-	dir_open(&d, caller_dev, caller_dev >= 0 ? "." : "/dev");
+	dir_open(&d, dev, dev >= 0 ? "." : "/dev");
 	while ((name = dir_next(&d)))
 		if ((is_node(name, "ublkb", id) || is_node(name, "ublkc", id)) && !node_devno(name) &&
 		    fstatat(d.fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode)))
@@ -936,7 +992,7 @@ static int node_open(const char *path, int flags)
 	int fd;
 
 	for (;;) {
-		fd = node_try(path, flags, makes_nodes);
+		fd = node_try(path, flags, mounts_lack_nodes());
 		if (fd >= 0)
 			return fd;
 		if ((errno != EBUSY && errno != ENOENT) || now_ms() > end)
@@ -1125,7 +1181,7 @@ static void ctrl_close(struct ctrl *c)
 }
 
 /* Bits of info.flags and GET_FEATURES in order, and the kernel that brought each. */
-static const struct { const char *name, *since; } feature_names[] = {
+static const struct feature { const char *name, *since; } driver_features[] = {
 	{ "SUPPORT_ZERO_COPY", "6.15" }, { "URING_CMD_COMP_IN_TASK", "6.0" }, { "NEED_GET_DATA", "6.0" },
 	{ "USER_RECOVERY", "6.1" }, { "USER_RECOVERY_REISSUE", "6.1" }, { "UNPRIVILEGED_DEV", "6.3" },
 	{ "CMD_IOCTL_ENCODE", "6.4" }, { "USER_COPY", "6.5" }, { "ZONED", "6.6" },
@@ -1134,6 +1190,7 @@ static const struct { const char *name, *since; } feature_names[] = {
 	{ "BATCH_IO", "7.0" }, { "INTEGRITY", "7.0" }, { "SAFE_STOP_DEV", "7.0" },
 	{ "NO_AUTO_PART_SCAN", "7.0" }, { "SHMEM_ZC", "7.1" }, { "IO_DESC_SIZE", "7.3" },
 };
+static const size_t driver_nr_features = ARRAY_SIZE(driver_features);
 
 /* Where this kernel's modules lie. Returns a descriptor or -errno. */
 static int modules_open(char *dir, size_t len)
@@ -1251,7 +1308,7 @@ static bool driver_is_absent(void)
 static int ctrl_try_node(struct ctrl *c)
 {
 	c->step = STEP_CONTROL;
-	c->fd = node_try(CTRL_NODE, O_RDWR, mounts_left);
+	c->fd = node_try(CTRL_NODE, O_RDWR, mounts_are_left());
 	return c->fd < 0 ? -errno : 0;
 }
 
@@ -1276,7 +1333,7 @@ static int ctrl_open(struct ctrl *c, bool load)
 	ctrl_set_deadline(c);
 	ret = c->fd >= 0 ? 0 : ctrl_open_node(c, load);
 	/* is it only that nobody has made the node? */
-	if (ret == -ENOENT && !c->stay && !mounts_left && mounts_leave() == 0)
+	if (ret == -ENOENT && !c->stay && !mounts_are_left() && mounts_leave() == 0)
 		ret = ctrl_try_node(c);
 	if (ret)
 		return ret;
@@ -1339,7 +1396,8 @@ static int ctrl_simple(struct ctrl *c, enum step step, unsigned nr, uint32_t id,
 #define COOKIE_DIRECT		(1ULL << 48)
 #define COOKIE_RESILIENT	(1ULL << 49)
 #define COOKIE_RANDOM_SHIFT	20
-#define COOKIE_IDENTITY		((1ULL << COOKIE_RANDOM_SHIFT) - 1)
+#define COOKIE_IDENTITY		((uint64_t)DEV_IDENTITY)
+#define COOKIE_TYPES		16	/* type is less than that */
 
 /* All of a cookie but the identity, which is known when the backend is open. */
 static uint64_t cookie_make(unsigned type, const struct options *o)
@@ -1490,7 +1548,7 @@ static void queue_die(const struct queue *q, const char *fmt, ...)
 	va_start(ap, fmt);
 	text_vprint(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	say("ublk: /dev/ublkb%u: queue %u: %s; this server ends here", q->s->id, q->q_id, text);
+	say("/dev/ublkb%u: queue %u: %s; this server ends here", q->s->id, q->q_id, text);
 	_exit(q->s->guarded ? EXIT_AGAIN : EXIT_FAILURE);
 }
 
@@ -1650,7 +1708,7 @@ static bool io_find_buf(struct queue *q, struct io *io, int res)
 
 	if (len <= io->room || io->op > UBLK_IO_OP_WRITE)
 		return true;
-	backend_memory(&memory);
+	memory_get(&memory);
 	if (memory.left > (int64_t)len) {
 		io->room = len;
 		return true;
@@ -2499,7 +2557,7 @@ static bool disk_claimed(uint32_t id, char *text, size_t len)
 	int fd;
 
 	text_print(node, sizeof(node), NODE_BASE "%u", id);
-	fd = node_try(node, O_RDONLY | O_EXCL, makes_nodes);
+	fd = node_try(node, O_RDONLY | O_EXCL, mounts_lack_nodes());
 	if (fd >= 0)
 		close(fd);
 	else if (errno == EBUSY)
@@ -2514,7 +2572,7 @@ static int disk_flush_node(const char *name)
 	int fd, ret;
 
 	text_print(path, sizeof(path), "/dev/%s", name);
-	fd = node_try(path, O_RDONLY, makes_nodes);
+	fd = node_try(path, O_RDONLY, mounts_lack_nodes());
 	if (fd < 0)
 		return -errno;
 	ret = fsync(fd) || ioctl(fd, FLSBUF, 0) ? -errno : 0;
@@ -2648,7 +2706,7 @@ static int dev_del(struct ctrl *c, uint32_t id)
 
 /* ---- what a server must not do to the machine, nor the machine to it ---- */
 
-enum {
+enum capability {
 	CAP_DAC_READ_SEARCH = 2, CAP_IPC_LOCK = 14, CAP_SYS_PTRACE = 19, CAP_SYS_ADMIN = 21, CAP_SYS_RESOURCE = 24,
 	CAP_MKNOD = 27,
 };
@@ -2749,22 +2807,17 @@ static void server_confine(bool nodes)
 	if (ret)
 		debug("the caller's mounts are kept: %s", strerror(-ret));
 	oom_protect();		/* there may have been no /proc before */
-	if (nodes || caller_dev >= 0 || makes_nodes)
+	if (nodes || mounts_caller_dev() >= 0 || mounts_lack_nodes())
 		keep |= CAP_BIT(CAP_MKNOD);
 	ret = caps_get(&caps);
 	caps.effective &= keep;
 	caps.permitted &= keep;
 	if (ret || caps_set(&caps) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
 		debug("privileges are kept: %s", strerror(errno));
-	meminfo_keep();
+	memory_keep();
 }
 
 /* ---- the life of a device, from the server's side ---- */
-
-static void server_node(const struct server *s, char *node)
-{
-	text_print(node, NODE_LEN, "/dev/ublkb%u", s->id);
-}
 
 /* Ask for features and find out which were granted. */
 static int server_add(struct server *s)
@@ -3142,7 +3195,7 @@ static int server_open(struct server *s)
 		return ret;
 	s->opened = true;
 	s->dev.used = s->recover;
-	if (s->recover && (s->cookie & COOKIE_IDENTITY) != s->dev.identity) {
+	if (s->recover && (s->cookie & DEV_IDENTITY) != s->dev.identity) {
 		s->why = NOT_THE_SAME;
 		return -EINVAL;
 	}
@@ -3299,7 +3352,7 @@ static int server_down(struct server *s)
 		ret = ctrl_wait_gone(c, s->id, s->cookie, marked ? 2000 : ctrl_left(c));
 	if (ret == -ETIME && marked)
 		ret = 0;	/* still open somewhere: it goes with the last close */
-	if (s->added && !ret && caller_dev >= 0)
+	if (s->added && !ret && mounts_caller_dev() >= 0)
 		nodes_forget(s->id);
 	if (s->opened)
 		s->be->close(&s->dev);
@@ -3324,7 +3377,7 @@ static int server_asked(struct server *s, bool force)
 	while ((ret = dev_stop(&s->ctrl, s->id, force, text, sizeof(text))) == -EBUSY &&
 	       now_ms() < grace)
 		queue_turn(&s->queues[0], 10);
-	server_node(s, node);
+	text_print(node, sizeof(node), NODE_BASE "%u", s->id);
 	if (ret == -EBUSY)
 		notice("%s is %s: still serving; a second signal stops it all the same", node, text);
 	else if (ret && ret != -ENODEV)
@@ -3431,15 +3484,23 @@ extern const struct backend backend_mem, backend_file;
 
 /* By the type in a cookie, so the order is for good: new ones go to the end. */
 static const struct backend *const backends[] = { &backend_mem, &backend_file };
-_Static_assert(ARRAY_SIZE(backends) <= 16, "COOKIE_TYPE_SHIFT");
+_Static_assert(ARRAY_SIZE(backends) <= COOKIE_TYPES, "a cookie has no room for that many");
+
+const struct backend *backend_nr(unsigned nr);
+const struct backend *backend_nr(unsigned nr)
+{
+	return nr < ARRAY_SIZE(backends) ? backends[nr] : NULL;
+}
 
 /* The backend of this name, or NULL. */
 static const struct backend *backend_find(const char *name)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(backends); i++)
-		if (!strcmp(backends[i]->name, name))
-			return backends[i];
-	return NULL;
+	const struct backend *be;
+
+	for (unsigned nr = 0; (be = backend_nr(nr)); nr++)
+		if (!strcmp(be->name, name))
+			break;
+	return be;
 }
 
 /* Its number in a cookie. */
@@ -3455,9 +3516,7 @@ static unsigned backend_type(const struct backend *be)
 /* What the device with this cookie is made of, or NULL if it is not ours. */
 static const struct backend *backend_of(uint64_t cookie)
 {
-	const unsigned type = cookie_type(cookie);
-
-	return cookie_is_ours(cookie) && type < ARRAY_SIZE(backends) ? backends[type] : NULL;
+	return cookie_is_ours(cookie) ? backend_nr(cookie_type(cookie)) : NULL;
 }
 
 static const char *backend_name(uint64_t cookie)
@@ -3493,7 +3552,7 @@ static const struct option_def {
 	size_t where;			/* in struct args */
 	uint64_t min, max;
 	unsigned verbs;
-	const struct backend *only;	/* NULL: for all of them */
+	const char *only;		/* the backend that it is for; NULL: all */
 	const char *help;
 } option_defs[] = {
 #define FIELD(f) offsetof(struct args, f)
@@ -3514,7 +3573,7 @@ static const struct option_def {
 	  "largest request; default: 1M" },
 	{ "read-only", 'r', OPT_FLAG, NULL, DEVICE(read_only), 0, 0, V_SERVE, NULL,
 	  "the block layer refuses writes; a file is opened for reading only" },
-	{ "recoverable", 0, OPT_FLAG, NULL, DEVICE(recoverable), 0, 0, V_SERVE, &backend_file,
+	{ "recoverable", 0, OPT_FLAG, NULL, DEVICE(recoverable), 0, 0, V_SERVE, "file",
 	  "if the server dies, clients wait for \"ublk recover\"; default: they get errors" },
 	{ "resilient", 0, OPT_FLAG, NULL, DEVICE(resilient), 0, 0, V_SERVE, NULL,
 	  "if the server dies, a parent starts another, and clients see a pause" },
@@ -3522,19 +3581,19 @@ static const struct option_def {
 	  "do not look for partitions" },
 	{ "no-modprobe", 0, OPT_FLAG, NULL, DEVICE(no_modprobe), 0, 0, V_SERVE, NULL,
 	  "do not load the driver" },
-	{ "prealloc", 0, OPT_FLAG, NULL, DEVICE(prealloc), 0, 0, V_MAKE, &backend_mem,
+	{ "prealloc", 0, OPT_FLAG, NULL, DEVICE(prealloc), 0, 0, V_MAKE, "mem",
 	  "take all memory at once and keep it; default: as it is written, back on discard" },
-	{ "huge", 0, OPT_FLAG, NULL, DEVICE(huge), 0, 0, V_MAKE, &backend_mem,
+	{ "huge", 0, OPT_FLAG, NULL, DEVICE(huge), 0, 0, V_MAKE, "mem",
 	  "ask for transparent huge pages" },
-	{ "path", 0, OPT_STRING, "PATH", DEVICE(path), 0, 0, V_SERVE, &backend_file,
+	{ "path", 0, OPT_STRING, "PATH", DEVICE(path), 0, 0, V_SERVE, "file",
 	  "the same as PATH: a regular file or a block device" },
-	{ "direct", 0, OPT_FLAG, NULL, DEVICE(direct), 0, 0, V_SERVE, &backend_file,
+	{ "direct", 0, OPT_FLAG, NULL, DEVICE(direct), 0, 0, V_SERVE, "file",
 	  "bypass the page cache (O_DIRECT), if the file takes it" },
-	{ "offset", 0, OPT_SIZE, "SIZE", DEVICE(offset), 0, 1ULL << 62, V_SERVE, &backend_file,
+	{ "offset", 0, OPT_SIZE, "SIZE", DEVICE(offset), 0, 1ULL << 62, V_SERVE, "file",
 	  "where in the file the device begins, a multiple of the block size; default: 0" },
-	{ "create", 0, OPT_FLAG, NULL, DEVICE(create), 0, 0, V_MAKE, &backend_file,
+	{ "create", 0, OPT_FLAG, NULL, DEVICE(create), 0, 0, V_MAKE, "file",
 	  "make a new sparse file of --size" },
-	{ "zero-copy", 0, OPT_CHOICE, "auto|on|off", DEVICE(zero_copy), 0, 0, V_SERVE, &backend_file,
+	{ "zero-copy", 0, OPT_CHOICE, "auto|on|off", DEVICE(zero_copy), 0, 0, V_SERVE, "file",
 	  "move data straight between the client's pages and the file; default: auto" },
 	{ "daemon", 'd', OPT_FLAG, NULL, FIELD(daemon), 0, 0, V_SERVE, NULL,
 	  "print the node and return; the server stays in the background" },
@@ -3576,10 +3635,15 @@ static const struct option_def *option_find(const char *name, size_t len)
 	return NULL;
 }
 
+static const char *operand_name(const struct backend *be)
+{
+	return option_find(be->operand, strlen(be->operand))->arg;
+}
+
 /* Does the verb take this option? */
 static bool option_is_of(const struct option_def *d, const struct verb *v)
 {
-	return d->verbs & v->bit && (!d->only || !v->be || d->only == v->be);
+	return d->verbs & v->bit && (!d->only || !v->be || !strcmp(d->only, v->be->name));
 }
 
 static const struct option_def *option_find_letter(char c)
@@ -3601,9 +3665,9 @@ static int args_error(const struct verb *v, const char *fmt, ...)
 	text_vprint(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	if (v)
-		say("ublk: %s: %s; see \"ublk help %s\"", v->name, text, v->name);
+		say("%s: %s; see \"ublk help %s\"", v->name, text, v->name);
 	else
-		say("ublk: %s; see \"ublk help\"", text);
+		say("%s; see \"ublk help\"", text);
 	return EXIT_USAGE;
 }
 
@@ -3815,7 +3879,7 @@ static int server_fail(const struct server *s, enum step step, int err)
 	char object[4096];
 
 	if (s->added || s->recover)
-		server_node(s, object);
+		text_print(object, sizeof(object), NODE_BASE "%u", s->id);
 	else
 		text_print(object, sizeof(object), "%s", s->o->path ? s->o->path : s->be->name);
 	return fail(object, step, err, s->why);
@@ -3854,14 +3918,19 @@ static int server_life(struct server *s)
 
 static int guard(struct server *s);
 
-static char *own_name;		/* argv[0], as the process list shows it */
+static char *own_name;
+
+void process_named(char *argv0)
+{
+	own_name = argv0;
+}
 
 /*
  * Whoever switches from an initramfs to the real root, or shuts down, kills
  * what is left, but by a convention of systemd's not those whose name begins
  * with @: the storage it lies on would go. Only for what an initramfs starts.
  */
-static void serve_for_good(void)
+static void process_stay(void)
 {
 	enum { RAMFS = 0x858458f6, TMPFS = 0x01021994 };
 	struct statfs root;
@@ -3877,7 +3946,7 @@ static void serve_for_good(void)
  * Make a device, or take it over, serve it, remove it. In the foreground both
  * descriptors are -1; otherwise they are the server's ends of struct background.
  */
-static int serve(const struct job *job, int report_fd, int hold_fd)
+static int serve_here(const struct job *job, int report_fd, int hold_fd)
 {
 	static struct server server;	/* until the end of the process: a thread may still hang on it */
 	struct server *s = &server;
@@ -3899,7 +3968,7 @@ static int serve(const struct job *job, int report_fd, int hold_fd)
 	sem_init(&s->ready, 0, 0);
 	if (report_fd < 0)	/* what the caller left open is not ours to keep open */
 		(void)syscall(SYS_close_range, 3, ~0U, 0);
-	serve_for_good();
+	process_stay();
 	limit_raise((unsigned)job->o.queues);
 	server_protect();
 	return job->o.resilient ? guard(s) : server_life(s);
@@ -3941,7 +4010,7 @@ static void dev_ids_end(uint32_t *ids)
  * know the number if it died between ADD_DEV and the answer. If it may have
  * been up, not one that somebody else has taken over with ublk recover.
  */
-static void orphan_remove(uint64_t cookie, bool restart)
+static void orphan_remove_here(uint64_t cookie, bool restart)
 {
 	static struct ctrl c;	/* static: see struct ctrl */
 	uint32_t *ids;
@@ -3976,12 +4045,12 @@ static bool orphan_try(uint64_t cookie, bool restart)
 	if (pid == 0) {
 		stdio_to_null();
 		mounts_complete();
-		orphan_remove(cookie, restart);
+		orphan_remove_here(cookie, restart);
 		_exit(0);
 	}
 	while (pid > 0 && waitpid(pid, &wstatus, WNOHANG) == 0) {
 		if (now_ms() > end) {
-			say("ublk: the driver hangs on the half-made device, which stays: see dmesg");
+			say("the driver hangs on the half-made device, which stays: see dmesg");
 			break;
 		}
 		nap_ms(5);
@@ -3990,7 +4059,7 @@ static bool orphan_try(uint64_t cookie, bool restart)
 }
 
 /* Whoever has killed the servers may still be at it. */
-static void orphan_remove_apart(uint64_t cookie, bool restart)
+static void orphan_remove(uint64_t cookie, bool restart)
 {
 	for (int tries = 0; tries < 3 && !orphan_try(cookie, restart); tries++)
 		continue;
@@ -4161,7 +4230,7 @@ static bool guard_restart(struct guard *g, const char *how)
 
 	g->short_lives = lived < SHORT_LIFE_MS ? g->short_lives + 1 : 0;
 	if (g->short_lives >= SHORT_LIVES) {
-		say("ublk: /dev/ublkb%u: the server has ended %s, as %u before it did at once: given up",
+		say("/dev/ublkb%u: the server has ended %s, as %u before it did at once: given up",
 		    g->s->id, how, g->short_lives - 1);
 		return false;
 	}
@@ -4190,7 +4259,7 @@ static int guard_run(struct guard *g)
 		if (!g->s->restart) {	/* the first never came up */
 			if (ret)
 				return server_fail(g->s, STEP_DAEMON, ret);
-			say("ublk: the server ended during start, %s", how);
+			say("the server ended during start, %s", how);
 			return EXIT_FAILURE;
 		}
 		if (!guard_restart(g, how))
@@ -4218,7 +4287,7 @@ static int guard(struct server *s)
 		s->be->close(&s->dev);
 	/* if it is still there: its clients are to get errors, not to wait for ever */
 	if (s->restart || (made && g.pid))
-		orphan_remove_apart(s->cookie, s->restart);
+		orphan_remove(s->cookie, s->restart);
 	return g.status ? g.status : status;
 }
 
@@ -4245,10 +4314,10 @@ static int background_wait(struct background *bg, int report_fd)
 	while (waitpid(bg->pid, &wstatus, 0) < 0 && errno == EINTR)
 		;
 	if (!bg->job->recover)
-		orphan_remove_apart(bg->job->cookie, false);
+		orphan_remove(bg->job->cookie, false);
 	if (WIFEXITED(wstatus) && WEXITSTATUS(wstatus))
 		return WEXITSTATUS(wstatus);	/* and it has said why */
-	say("ublk: the server ended during start, by signal %d%s%s", WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : 0,
+	say("the server ended during start, by signal %d%s%s", WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : 0,
 	    WIFSIGNALED(wstatus) && WTERMSIG(wstatus) == SIGKILL ? " (out of memory?)" : "",
 	    bg->job->recover ? "" : ": nothing was created");
 	return EXIT_FAILURE;
@@ -4269,7 +4338,7 @@ static void background_serve(const struct job *job, int report_fd, int hold_fd)
 	(void)syscall(SYS_close_range, hold < 0 ? HOLD : FREE, ~0U, 0);
 	setsid();
 	umask(077);
-	_exit(serve(job, REPORT, hold));
+	_exit(serve_here(job, REPORT, hold));
 }
 
 /* Start a server in the background. Returns 0 when its device is usable, or the exit status. */
@@ -4326,7 +4395,7 @@ static void command_exec(char **command, uint32_t id, const sigset_t *mask)
 	env = command_env(dev, number);
 	if (env && !sigprocmask(SIG_SETMASK, mask, NULL))
 		execvpe(command[0], command, env);
-	say("ublk: %s: %s", command[0], strerror(errno));
+	say("%s: %s", command[0], strerror(errno));
 	_exit(errno == ENOENT ? 127 : 126);
 }
 
@@ -4409,7 +4478,7 @@ static int serve_command(const struct job *job, char **command)
  * Make a device, or take one over, in the way that the user wants it served:
  * as long as a command runs, in the background, or here.
  */
-static int serve_as_asked(const struct job *job, char **command, bool background)
+static int serve(const struct job *job, char **command, bool background)
 {
 	struct background bg;
 	int status;
@@ -4417,7 +4486,7 @@ static int serve_as_asked(const struct job *job, char **command, bool background
 	if (command)
 		return serve_command(job, command);
 	if (!background)
-		return serve(job, -1, -1);
+		return serve_here(job, -1, -1);
 	status = background_start(job, &bg, false);
 	if (status || !print_node(bg.report.id))
 		return status;
@@ -4480,7 +4549,7 @@ static int verb_make(const struct args *a)
 	if (ret)
 		return ret;
 	made.job.cookie = cookie_make(backend_type(made.job.be), &made.job.o);
-	return serve_as_asked(&made.job, made.command, made.daemon);
+	return serve(&made.job, made.command, made.daemon);
 }
 
 /* ---- verbs: list, recover, stop ---- */
@@ -4622,20 +4691,6 @@ static void list_row(const struct listed *l, bool first)
 	       l->basic.attrs & UBLK_ATTR_READ_ONLY, l->backing[0] ? l->backing : "-");
 }
 
-static void json_string(const char *s)
-{
-	print("\"");
-	for (; *s; s++) {
-		if (*s == '"' || *s == '\\')
-			print("\\%c", *s);
-		else if ((unsigned char)*s < ' ')
-			print("\\u%04x", *s);
-		else
-			print("%c", *s);
-	}
-	print("\"");
-}
-
 static void list_json(const struct listed *l, bool first)
 {
 	const struct ublksrv_ctrl_dev_info *i = &l->info;
@@ -4654,9 +4709,9 @@ static void list_json(const struct listed *l, bool first)
 	else
 		print("null");
 	print(", \"features\": [");
-	for (size_t n = 0; n < ARRAY_SIZE(feature_names); n++) {
+	for (size_t n = 0; n < driver_nr_features; n++) {
 		if (i->flags >> n & 1) {
-			print("%s\"%s\"", comma, feature_names[n].name);
+			print("%s\"%s\"", comma, driver_features[n].name);
 			comma = ", ";
 		}
 	}
@@ -4811,7 +4866,7 @@ static int verb_recover(const struct args *a)
 	job.cookie = c.info.ublksrv_flags;
 	job.recover = true;
 	ctrl_close(&c);
-	return ret ? ret : serve_as_asked(&job, a->command, a->daemon);
+	return ret ? ret : serve(&job, a->command, a->daemon);
 }
 
 /* The guard of a server of ours, which has the storage open longer than that; 0: it has none. */
@@ -4925,7 +4980,7 @@ static int verb_stop(const struct args *a)
 
 	ctrl_init(&c);
 	if (a->all == (a->nr > 0)) {
-		say("ublk: stop: name the devices, or say --all; see \"ublk help stop\"");
+		say("stop: name the devices, or say --all; see \"ublk help stop\"");
 		return EXIT_USAGE;
 	}
 	/* what a script has open we have open as well, even when it has closed it */
@@ -5032,7 +5087,7 @@ static void check_limit(struct checks *r)
 	static const char path[] = "/sys/module/ublk_drv/parameters/ublks_max";
 	uint64_t max;
 
-	if (backend_number(path, &max))
+	if (number_read(path, &max))
 		check_line(r, "ok", "device limit", "%u (%s), on 6.15 and later for unprivileged devices only",
 			   (unsigned)max, path);
 }
@@ -5043,11 +5098,11 @@ static void check_features(struct checks *r, const struct ctrl *c)
 
 	if (!c->features)
 		check_line(r, "limited", "features", "unknown: the driver does not tell before Linux 6.5");
-	for (size_t i = 0; c->features && i < ARRAY_SIZE(feature_names); i++) {
+	for (size_t i = 0; c->features && i < driver_nr_features; i++) {
 		bool there = c->features >> i & 1;
 
-		check_line(r, there ? "ok" : "missing", feature_names[i].name, "Linux %s%s",
-			   feature_names[i].since, there ? "" : " or later has it");
+		check_line(r, there ? "ok" : "missing", driver_features[i].name, "Linux %s%s",
+			   driver_features[i].since, there ? "" : " or later has it");
 	}
 	check_line(r, "ok", "mem", "uses NEED_GET_DATA: the kernel copies from and to the RAM disk's own pages");
 	check_line(r, zero_copy ? "ok" : "limited", "file", zero_copy ? "uses AUTO_BUF_REG: zero copy" :
@@ -5120,9 +5175,7 @@ static const struct verb verbs[] = {
 
 static struct verb verb_of(const struct backend *be)
 {
-	const char *operand = option_find(be->operand, strlen(be->operand))->arg;
-
-	return (struct verb){ be->name, V_MAKE, operand, 1, verb_make, be, be->help };
+	return (struct verb){ be->name, V_MAKE, operand_name(be), 1, verb_make, be, be->help };
 }
 
 /* The verb of this name. False: there is none. */
@@ -5141,21 +5194,20 @@ static bool verb_find(const char *name, struct verb *v)
 	return be;
 }
 
-static void help_line(const struct verb *v)
+static void help_line(struct verb v)
 {
-	print("  ublk %-7s %-16s %s\n", v->name, v->operands, v->help);
+	print("  ublk %-7s %-16s %s\n", v.name, v.operands, v.help);
 }
 
 static void help_all(void)
 {
-	print("ublk " VERSION ": block devices in user space\n\nusage:\n");
-	for (size_t i = 0; i < ARRAY_SIZE(backends); i++) {
-		const struct verb v = verb_of(backends[i]);
+	const struct backend *be;
 
-		help_line(&v);
-	}
+	print("ublk " VERSION ": block devices in user space\n\nusage:\n");
+	for (unsigned nr = 0; (be = backend_nr(nr)); nr++)
+		help_line(verb_of(be));
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
-		help_line(&verbs[i]);
+		help_line(verbs[i]);
 	print("  ublk --version\n\n\"ublk help VERB\" or \"ublk VERB --help\" shows a verb's options.\n"
 	      "A device is named 0, ublkb0 or /dev/ublkb0.\n");
 }
@@ -5240,9 +5292,9 @@ int main(int argc, char **argv)
 {
 	const char *name = argc ? strrchr(argv[0], '/') : NULL;
 	struct verb v;
-	int status;
+	int status, ret;
 
-	own_name = argc ? argv[0] : NULL;
+	process_named(argc ? argv[0] : NULL);
 	stdio_hold();
 	signal(SIGCHLD, SIG_DFL);	/* if ignored, no child would have a status */
 	name = name ? name + 1 : argc ? argv[0] : "";
@@ -5250,8 +5302,6 @@ int main(int argc, char **argv)
 		status = run_verb(&v, argc - 1, argv + 1);
 	else
 		status = run(argc - 1, argv + (argc > 0));
-	print_flush();
-	if (out.err && !status)
-		status = fail("stdout", STEP_PRINT, out.err, NULL);
-	return status;
+	ret = print_end();
+	return ret && !status ? fail("stdout", STEP_PRINT, ret, NULL) : status;
 }

@@ -57,6 +57,8 @@ enum data_path {
 	DATA_ZERO_COPY,	/* the client's own pages: registered buffer number io->tag of the ring */
 };
 
+#define DEV_IDENTITY	0xfffffU	/* 20 bits */
+
 /*
  * A block device as its backend describes it. open() fills it in, and from
  * then on it does not change: every queue's thread reads it. With
@@ -77,7 +79,7 @@ struct dev {
 	bool fua;			/* a WRITE with UBLK_IO_F_FUA is safe when answered */
 	uint32_t dma_align;		/* of memory in a request, bytes; 0: the driver's default */
 	int fd;				/* what io_sqe() operates on, or -1 */
-	uint32_t identity;		/* 20 bits that tell this storage from others; see recover */
+	uint32_t identity;		/* DEV_IDENTITY: bits that tell this storage from others; see recover */
 	bool bounce;			/* DATA_DIRECT: each tag has a buffer in io->buf as well, to copy
 					   to or from where queue() has no memory to name */
 	void *page_cache;		/* a mapping of page cache, not to be locked, or NULL */
@@ -159,10 +161,10 @@ struct io_uring_sqe *io_sqe(struct queue *q, const struct io *io);
 
 /* One line for people on stderr. Errors are returned, not told. */
 __attribute__((format(printf, 1, 2)))
-void backend_notice(const char *fmt, ...);
+void notice(const char *fmt, ...);
 
 /* How far something is that takes long, for a person who waits at a terminal. */
-void backend_progress(const char *what, uint64_t done, uint64_t all);
+void progress(const char *what, uint64_t done, uint64_t all);
 
 /*
  * snprintf(), but for what it returns, the length of what is in text; and it
@@ -173,10 +175,10 @@ __attribute__((format(printf, 3, 4)))
 size_t text_print(char *text, size_t len, const char *fmt, ...);
 
 /* The number that a file of /sys or /proc begins with. False, and *n as it was: there is none. */
-bool backend_number(const char *path, uint64_t *n);
+bool number_read(const char *path, uint64_t *n);
 
 /* The process that has a flock on this file, as /proc/locks tells; 0: it does not. */
-int backend_lock_holder(dev_t dev, ino_t ino);
+int lock_holder(dev_t dev, ino_t ino);
 
 /* The machine's memory, in bytes; where it cannot be had, more than anybody wants and none locked. */
 struct memory {
@@ -187,6 +189,6 @@ struct memory {
 };
 
 /* Ask the kernel. Takes some 10 us; allocates nothing once a device is served. */
-void backend_memory(struct memory *m);
+void memory_get(struct memory *m);
 
 #endif

@@ -49,7 +49,7 @@ struct io_uring_sqe *io_sqe(struct queue *q, const struct io *io)
 	return &q->sqe;
 }
 
-void backend_notice(const char *fmt, ...)
+void notice(const char *fmt, ...)
 {
 	(void)fmt;
 }
@@ -64,14 +64,14 @@ size_t text_print(char *text, size_t len, const char *fmt, ...)
 	return strlen(text);
 }
 
-bool backend_number(const char *path, uint64_t *n)
+bool number_read(const char *path, uint64_t *n)
 {
 	(void)path;
 	(void)n;
 	return false;
 }
 
-int backend_lock_holder(dev_t dev, ino_t ino)
+int lock_holder(dev_t dev, ino_t ino)
 {
 	(void)dev;
 	(void)ino;
