@@ -99,7 +99,6 @@
 #define VERSION		"0.1.0"
 #define NODE_BASE	"/dev/ublkb"
 #define CTRL_NODE	"/dev/ublk-control"
-#define DEADLINE_MS	30000		/* nothing waits longer, unless the user says so */
 #define ID_ANY		UINT32_MAX	/* ADD_DEV: the lowest free number */
 #define RRPART		0x125f		/* ioctl BLKRRPART: read the partition table again */
 #define FLSBUF		0x1261		/* ioctl BLKFLSBUF: write back, also what is mounted on it, and drop */
@@ -112,19 +111,35 @@
 #define SECTOR_SHIFT	9		/* the driver counts in these, nothing else here does */
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 
-/* Exit statuses: README, "Exit status" */
-enum exit_status {
-	EXIT_USAGE = 2,
-	EXIT_NO_DRIVER = 3,
-	EXIT_PERMISSION = 4,
-	EXIT_NO_URING = 5,
-	EXIT_IN_USE = 6,
-	EXIT_NO_DEVICE = 7,
-	EXIT_TIMEOUT = 8,
-	EXIT_AGAIN = 75,	/* of a server to its guard: start another; seen by nobody else */
-};
+/* ---- lib/sys ---- */
 
-/* ---- text: what there is of stdio here ---- */
+/*
+ * Memory in whole pages, all zero, for munmap(); NULL: there is none. What is
+ * large or lives long here is nothing else, and malloc() would be 7 KB of code.
+ */
+static void *pages_get(size_t len)
+{
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
+}
+
+static void nap_ms(int ms)
+{
+	struct timespec ts = { .tv_nsec = ms * 1000000L };
+
+	nanosleep(&ts, NULL);
+}
+
+/* ---- lib/text ---- */
 
 /* Decimal digits. Returns where they end, or NULL. */
 static const char *parse_digits(const char *s, uint64_t *value)
@@ -139,6 +154,62 @@ static const char *parse_digits(const char *s, uint64_t *value)
 			return NULL;
 	*value = v;
 	return s;
+}
+
+static bool parse_number(const char *s, uint64_t *value)
+{
+	const char *end = parse_digits(s, value);
+
+	return end && !*end;
+}
+
+/*
+ * A size in bytes: digits and K, M, G, T, P (or KiB, MiB...: powers of 1024)
+ * or KB, MB... (powers of 1000), in either case.
+ */
+static bool parse_size(const char *s, uint64_t *value)
+{
+	static const char units[] = "KMGTP";
+	uint64_t unit = 1024, v;
+	const char *u;
+
+	s = parse_digits(s, &v);
+	if (!s)
+		return false;
+	*value = v;
+	if (!*s)
+		return true;
+	u = strchr(units, toupper((unsigned char)*s));
+	if (!u)
+		return false;
+	s++;
+	if (!strcasecmp(s, "b"))
+		unit = 1000;
+	else if (*s && strcasecmp(s, "ib"))
+		return false;
+	for (; u >= units; u--)
+		if (__builtin_mul_overflow(v, unit, &v))
+			return false;
+	*value = v;
+	return true;
+}
+
+/* For people: 1G, 1.5M, 512B. Rounded down, so never more than there is. */
+static void size_text(uint64_t n, char *text, size_t len)
+{
+	static const char units[] = "BKMGTPE";
+	unsigned u = 0;
+	uint64_t rest = 0;
+
+	while (n >= 1024) {
+		rest = n % 1024;
+		n /= 1024;
+		u++;
+	}
+	if (rest * 10 / 1024)
+		text_print(text, len, "%u.%u%c", (unsigned)n, (unsigned)(rest * 10 / 1024), units[u]);
+	else
+		text_print(text, len, "%u%c", (unsigned)n, units[u]);
 }
 
 /* The digits of a number, up to end. Returns where they begin. */
@@ -226,18 +297,6 @@ size_t text_print(char *text, size_t len, const char *fmt, ...)
 	return n;
 }
 
-/* The begin of a small file, read at once, as a string. Returns its length, or -1 with an empty string. */
-static ssize_t text_read(const char *path, char *text, size_t len)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, text, len - 1);
-
-	if (fd >= 0)
-		close(fd);
-	text[n > 0 ? n : 0] = 0;
-	return n;
-}
-
 /* What is behind the name that a line of this text begins with, but for blanks; or NULL. */
 static const char *text_line(const char *text, const char *name)
 {
@@ -263,12 +322,41 @@ static const char *text_word(const char *line, unsigned before)
 	return line;
 }
 
+/* ---- lib/read ---- */
+
 /* A file that is read line by line. It is on the stack: whoever is short of memory is asked who uses a device. */
 struct lines {
 	int fd;			/* or -1 */
 	size_t at, len;		/* of what is in buf: to be handed out next, all */
 	char buf[8192];
 };
+
+/* As struct lines, a directory name by name. */
+struct dir {
+	int fd;			/* or -1 */
+	size_t at, len;		/* of what is in buf: to be handed out next, all */
+	char buf[2048] __attribute__((aligned(8)));
+};
+
+/* The begin of a small file, read at once, as a string. Returns its length, or -1 with an empty string. */
+static ssize_t text_read(const char *path, char *text, size_t len)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, len - 1);
+
+	if (fd >= 0)
+		close(fd);
+	text[n > 0 ? n : 0] = 0;
+	return n;
+}
+
+bool number_read(const char *path, uint64_t *n)
+{
+	char text[32];
+
+	(void)text_read(path, text, sizeof(text));
+	return parse_digits(text, n);
+}
 
 /* Takes the descriptor over; -1 is an empty file. */
 static void lines_open(struct lines *l, int fd)
@@ -313,13 +401,6 @@ static char *lines_next(struct lines *l)
 	return line;
 }
 
-/* As struct lines, a directory name by name. */
-struct dir {
-	int fd;			/* or -1 */
-	size_t at, len;		/* of what is in buf: to be handed out next, all */
-	char buf[2048] __attribute__((aligned(8)));
-};
-
 /* One that is not there is an empty one, for which false is returned. */
 static bool dir_open(struct dir *d, int from, const char *path)
 {
@@ -357,18 +438,25 @@ static const char *dir_next(struct dir *d)
 	return e->name;
 }
 
-/*
- * Memory in whole pages, all zero, for munmap(); NULL: there is none. What is
- * large or lives long here is nothing else, and malloc() would be 7 KB of code.
- */
-static void *pages_get(size_t len)
+/* The first name in a directory that does not begin with a dot. */
+static bool dir_first(const char *path, char *text, size_t len)
 {
-	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	const char *name;
+	struct dir d;
 
-	return p == MAP_FAILED ? NULL : p;
+	dir_open(&d, AT_FDCWD, path);
+	while ((name = dir_next(&d)) && name[0] == '.')
+		;
+	if (name)
+		text_print(text, len, "%s", name);
+	dir_close(&d);
+	return name;
 }
 
-/* ---- messages and failures ---- */
+/* ---- lib/say ---- */
+
+/* What the program relies on, in every build. assert() would bring stdio along. */
+#define must(cond)	do { if (!(cond)) must_fail(__FILE__, __LINE__, #cond); } while (0)
 
 bool quiet, verbose;
 static bool unfinished;		/* progress() has left a line open */
@@ -421,53 +509,6 @@ static void debug(const char *fmt, ...)
 	va_end(ap);
 }
 
-/* What the program relies on, in every build. assert() would bring stdio along. */
-#define must(cond)	do { if (!(cond)) must_fail(__FILE__, __LINE__, #cond); } while (0)
-
-__attribute__((noreturn, cold))
-static void must_fail(const char *file, int line, const char *cond)
-{
-	say("%s:%d: not so: %s", file, line, cond);
-	abort();
-}
-
-/* What verbs print: in one piece when they are done, or a line at a time on a terminal. */
-static struct out {
-	char text[16384];
-	size_t len;
-	int err;	/* the errno of the first write that failed; the rest is dropped */
-} out;
-
-static void print_flush(void)
-{
-	for (size_t done = 0; done < out.len && !out.err; ) {
-		ssize_t n;
-
-		errno = EIO;	/* for nothing written */
-		n = write(STDOUT_FILENO, out.text + done, out.len - done);
-		if (n > 0)
-			done += (size_t)n;
-		else
-			out.err = errno;
-	}
-	out.len = 0;
-}
-
-/* To stdout, no more than half of out.text at once. An error shows at the end, see main(). */
-__attribute__((format(printf, 1, 2)))
-static void print(const char *fmt, ...)
-{
-	va_list ap;
-
-	if (out.len > sizeof(out.text) / 2)
-		print_flush();
-	va_start(ap, fmt);
-	out.len += text_vprint(out.text + out.len, sizeof(out.text) - out.len, fmt, ap);
-	va_end(ap);
-	if (out.len && out.text[out.len - 1] == '\n' && isatty(STDOUT_FILENO))
-		print_flush();
-}
-
 /* How far something is that takes long, for a person who waits at a terminal. */
 void progress(const char *what, uint64_t done, uint64_t all)
 {
@@ -482,25 +523,26 @@ void progress(const char *what, uint64_t done, uint64_t all)
 		return;		/* nobody to tell */
 }
 
-static void json_string(const char *s)
+__attribute__((noreturn, cold))
+static void must_fail(const char *file, int line, const char *cond)
 {
-	print("\"");
-	for (; *s; s++) {
-		if (*s == '"' || *s == '\\')
-			print("\\%c", *s);
-		else if ((unsigned char)*s < ' ')
-			print("\\u%04x", *s);
-		else
-			print("%c", *s);
-	}
-	print("\"");
+	say("%s:%d: not so: %s", file, line, cond);
+	abort();
 }
 
-static int print_end(void)
-{
-	print_flush();
-	return -out.err;
-}
+/* ---- include/steps ---- */
+
+/* Exit statuses: README, "Exit status" */
+enum exit_status {
+	EXIT_USAGE = 2,
+	EXIT_NO_DRIVER = 3,
+	EXIT_PERMISSION = 4,
+	EXIT_NO_URING = 5,
+	EXIT_IN_USE = 6,
+	EXIT_NO_DEVICE = 7,
+	EXIT_TIMEOUT = 8,
+	EXIT_AGAIN = 75,	/* of a server to its guard: start another; seen by nobody else */
+};
 
 /* What a verb was at when it failed: with an errno it makes message and status. */
 enum step {
@@ -509,205 +551,7 @@ enum step {
 	STEP_INFO, STEP_DAEMON, STEP_RECOVER, STEP_REJOIN, STEP_FLUSH, STEP_MKNOD,
 };
 
-static const char *const step_names[] = {
-	[STEP_CONTROL] = "open /dev/ublk-control",
-	[STEP_RING] = "io_uring_setup",
-	[STEP_BACKEND] = "open",
-	[STEP_ADD] = "ADD_DEV",
-	[STEP_FEATURE] = "negotiate features",
-	[STEP_PARAMS] = "SET_PARAMS",
-	[STEP_CHAR] = "open character device",
-	[STEP_AFFINITY] = "GET_QUEUE_AFFINITY",
-	[STEP_QUEUE] = "set up queue",
-	[STEP_START] = "START_DEV",
-	[STEP_NODE] = "open and read the node",
-	[STEP_PRINT] = "print the node",
-	[STEP_STOP] = "STOP_DEV",
-	[STEP_DEL] = "DEL_DEV",
-	[STEP_INFO] = "GET_DEV_INFO",
-	[STEP_DAEMON] = "start a process",
-	[STEP_RECOVER] = "START_USER_RECOVERY",
-	[STEP_REJOIN] = "END_USER_RECOVERY",
-	[STEP_FLUSH] = "write what is dirty",
-	[STEP_MKNOD] = "make the node",
-};
-
-#define HINT_DRIVER "the driver ublk_drv is not loaded and ublk has not loaded it: " \
-		    "see \"ublk check\", or try \"modprobe ublk_drv\""
-#define HINT_LIMIT "the limit is in /sys/module/ublk_drv/parameters/ublks_max"
-#define HINT_CRASH "see dmesg: the driver of Linux 6.18.4, 6.18.5 and some 6.17 builds crashes here"
-#define HINT_ROOT "this takes CAP_SYS_ADMIN: run it as root"
-
-static const struct remedy {
-	enum step step;
-	int err;
-	int status;
-	const char *hint;
-} remedies[] = {
-	{ STEP_CONTROL, ENOENT, EXIT_NO_DRIVER, HINT_DRIVER },
-	{ STEP_CONTROL, ENODEV, EXIT_NO_DRIVER, HINT_DRIVER },
-	{ STEP_CONTROL, ENXIO, EXIT_NO_DRIVER, HINT_DRIVER },
-	{ STEP_CONTROL, EACCES, EXIT_PERMISSION, HINT_ROOT },
-	{ STEP_CONTROL, EPERM, EXIT_PERMISSION, HINT_ROOT },
-	{ STEP_RING, ENOSYS, EXIT_NO_URING, "this kernel is built without io_uring (CONFIG_IO_URING)" },
-	{ STEP_RING, EPERM, EXIT_NO_URING, NULL },	/* uring_forbidden() names the cause */
-	{ STEP_RING, EACCES, EXIT_NO_URING, NULL },
-	{ STEP_BACKEND, EACCES, EXIT_PERMISSION, NULL },
-	{ STEP_BACKEND, EPERM, EXIT_PERMISSION, NULL },
-	{ STEP_BACKEND, EBUSY, EXIT_IN_USE, NULL },
-	{ STEP_ADD, EPERM, EXIT_PERMISSION, HINT_ROOT },
-	{ STEP_ADD, EACCES, EXIT_FAILURE, HINT_LIMIT },
-	{ STEP_ADD, EEXIST, EXIT_FAILURE, "that number is taken, see \"ublk list\"" },
-	{ STEP_ADD, ENOSPC, EXIT_FAILURE, "no free device number" },
-	{ STEP_ADD, ETIME, EXIT_TIMEOUT, HINT_CRASH },
-	{ STEP_CHAR, EBUSY, EXIT_FAILURE, "another program opened it first" },
-	{ STEP_INFO, ENODEV, EXIT_NO_DEVICE, NULL },
-	{ STEP_INFO, EPERM, EXIT_PERMISSION, HINT_ROOT },
-	{ STEP_RECOVER, ENODEV, EXIT_NO_DEVICE, NULL },
-	{ STEP_RECOVER, EPERM, EXIT_PERMISSION, HINT_ROOT },
-	{ STEP_RECOVER, EBUSY, EXIT_IN_USE, NULL },
-	{ STEP_STOP, ENODEV, EXIT_NO_DEVICE, NULL },
-	{ STEP_STOP, EBUSY, EXIT_IN_USE, NULL },
-	{ STEP_STOP, ETIME, EXIT_TIMEOUT, "its dirty pages may still be on their way, or its server hangs" },
-	{ STEP_DEL, EBUSY, EXIT_TIMEOUT, "stopped, but not removed while somebody has it open: "
-	  "try \"ublk stop\" again" },
-	{ STEP_DEL, ETIME, EXIT_TIMEOUT, "somebody still has the device open; it goes when they close it" },
-};
-
-/* EPERM from io_uring_setup has two sources, and only one has a file. */
-static const char *uring_forbidden(void)
-{
-	char text[2];
-
-	(void)text_read("/proc/sys/kernel/io_uring_disabled", text, sizeof(text));
-	if (text[0] == '2')
-		return "io_uring is switched off: sysctl kernel.io_uring_disabled=0";
-	if (text[0] == '1')
-		return "io_uring is for privileged users only here: sysctl kernel.io_uring_disabled=0, or run as root";
-	return "a seccomp filter forbids io_uring: containers need a profile that allows it";
-}
-
-/*
- * Print the one line that a failed verb leaves, and give its exit status.
- * err is an errno or its negative; why, if not NULL, is said instead of strerror().
- */
-static int fail(const char *object, enum step step, int err, const char *why)
-{
-	int status = EXIT_FAILURE;
-	const char *hint = NULL;
-
-	if (err < 0)
-		err = -err;
-	if (err == ETIME) {
-		status = EXIT_TIMEOUT;
-		if (!why)
-			why = "no answer within the time limit";
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(remedies); i++) {
-		if (remedies[i].step == step && remedies[i].err == err) {
-			status = remedies[i].status;
-			hint = remedies[i].hint;
-			if (status == EXIT_NO_URING && !hint)
-				hint = uring_forbidden();
-			break;
-		}
-	}
-	say("%s: %s: %s%s%s", object, step_names[step], why ? why : strerror(err),
-	    hint ? "; " : "", hint ? hint : "");
-	return status;
-}
-
-bool number_read(const char *path, uint64_t *n)
-{
-	char text[32];
-
-	(void)text_read(path, text, sizeof(text));
-	return parse_digits(text, n);
-}
-
-/* The process that has a flock on this file, as /proc/locks tells; 0: it does not. */
-int lock_holder(dev_t dev, ino_t ino)
-{
-	char *line, want[64];
-	struct lines l;
-	uint64_t n;
-	int pid = 0;
-
-	text_print(want, sizeof(want), "%02x:%02x:%llu ", major(dev), minor(dev), (unsigned long long)ino);
-	lines_open(&l, open("/proc/locks", O_RDONLY | O_CLOEXEC));
-	while ((line = lines_next(&l)))
-		/* 1: FLOCK  ADVISORY  WRITE 708 00:13:1234 0 EOF */
-		if (!strncmp(text_word(line, 1), "FLOCK ", 6) && !strncmp(text_word(line, 5), want, strlen(want)) &&
-		    parse_digits(text_word(line, 4), &n) && n)
-			pid = (int)n;
-	lines_close(&l);
-	return pid;
-}
-
-/* A line of /proc/meminfo in bytes, or what is said instead. */
-static int64_t meminfo_line(const char *text, const char *name, int64_t otherwise)
-{
-	const char *line = text_line(text, name);
-	uint64_t kib = 0;
-
-	if (!line)
-		return otherwise;
-	(void)parse_digits(line, &kib);
-	return (int64_t)kib * 1024;
-}
-
-static int meminfo_fd = -1;	/* see memory_keep() */
-
-/*
- * From now on memory_get() is on the way of requests, which must not wait
- * for memory: opening a file takes some, and so does the first read.
- */
-static void memory_keep(void)
-{
-	struct memory memory;
-
-	if (meminfo_fd < 0)
-		meminfo_fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
-	memory_get(&memory);
-}
-
-void memory_get(struct memory *m)
-{
-	int fd = meminfo_fd >= 0 ? meminfo_fd : open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
-	char text[2048];
-	ssize_t n = fd < 0 ? -1 : pread(fd, text, sizeof(text) - 1, 0);
-	int64_t reserve, shmem;
-
-	if (fd >= 0 && fd != meminfo_fd)
-		close(fd);
-	text[n > 0 ? n : 0] = 0;
-	m->total = meminfo_line(text, "MemTotal:", INT64_MAX);
-	/* a --resilient RAM disk is locked where its server has touched it, but all of it is Shmem */
-	m->locked = meminfo_line(text, "Mlocked:", 0);
-	shmem = meminfo_line(text, "Shmem:", 0);
-	if (m->locked < shmem)
-		m->locked = shmem;
-	m->available = meminfo_line(text, "MemAvailable:", INT64_MAX);
-	reserve = m->total / 32 < RESERVE_MAX ? m->total / 32 : RESERVE_MAX;
-	m->left = m->available - reserve;
-}
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
-}
-
-static void nap_ms(int ms)
-{
-	struct timespec ts = { .tv_nsec = ms * 1000000L };
-
-	nanosleep(&ts, NULL);
-}
-
-/* ---- mounts and nodes ---- */
+/* ---- host/mounts ---- */
 
 /* see mounts.h */
 static int caller_dev = -1;
@@ -870,6 +714,38 @@ static void mounts_complete(void)
 	}
 }
 
+/* ---- host/nodes ---- */
+
+/* "0", "ublkb0", "/dev/ublkb0", "/dev/ublkc0" */
+static bool parse_dev(const char *s, uint32_t *id)
+{
+	uint64_t n;
+
+	if (!strncmp(s, "/dev/", 5))
+		s += 5;
+	if (!strncmp(s, "ublkb", 5) || !strncmp(s, "ublkc", 5))
+		s += 5;
+	if (!parse_number(s, &n) || n >= UBLK_MAX_UBLKS)
+		return false;
+	*id = (uint32_t)n;
+	return true;
+}
+
+/* Is this path <base><id>, or a partition of it, possibly with more words behind? */
+static bool is_node(const char *path, const char *base, uint32_t id)
+{
+	char node[NODE_LEN];
+	const size_t n = text_print(node, sizeof(node), "%s%u", base, id);
+
+	if (strncmp(path, node, n))
+		return false;
+	path += n;
+	if (*path == 'p' && isdigit((unsigned char)path[1]))
+		for (path++; isdigit((unsigned char)*path); path++)
+			;
+	return !*path || isspace((unsigned char)*path);
+}
+
 /* The device number of a node, by its name, from sysfs; 0: unknown. */
 static dev_t node_devno(const char *name)
 {
@@ -906,21 +782,6 @@ static int node_make(int dir, const char *path)
 		return 0;
 	/* of a device that is gone: its name is ours now */
 	return unlinkat(dir, path, 0) || mknodat(dir, path, type | 0600, devno) ? -errno : 0;
-}
-
-/* Is this path <base><id>, or a partition of it, possibly with more words behind? */
-static bool is_node(const char *path, const char *base, uint32_t id)
-{
-	char node[NODE_LEN];
-	const size_t n = text_print(node, sizeof(node), "%s%u", base, id);
-
-	if (strncmp(path, node, n))
-		return false;
-	path += n;
-	if (*path == 'p' && isdigit((unsigned char)path[1]))
-		for (path++; isdigit((unsigned char)*path); path++)
-			;
-	return !*path || isspace((unsigned char)*path);
 }
 
 /* Where the caller's /dev is not the kernel's: the nodes of a disk and its partitions. Returns 0 or -errno. */
@@ -1001,184 +862,37 @@ static int node_open(const char *path, int flags)
 	}
 }
 
-/* ---- control commands ---- */
-
-/* How commands are numbered: found out by the first one that needs it. */
-enum encoding { ENC_UNKNOWN, ENC_IOCTL, ENC_LEGACY };
-
-/*
- * The control plane: /dev/ublk-control and a ring. Buffers that the kernel
- * writes to live here and not on a stack: a command whose deadline has passed
- * is still in flight.
- */
-struct ctrl {
-	int fd;
-	struct uring ring;
-	enum encoding enc;
-	uint64_t features;	/* GET_FEATURES; 0 before 6.5 */
-	enum step step;		/* the last thing tried, for the message */
-	bool stay;		/* among the caller's mounts, which are still needed */
-	int64_t deadline;	/* now_ms() when whatever is being done has taken too long */
-	bool patient;		/* every request served puts it off: dirty pages take their time */
-
-	uint32_t seq;		/* of the last command sent */
-	bool answered;
-	int32_t res;		/* of that command, once answered */
-	struct queue *serving;	/* the loop to turn meanwhile, or NULL */
-
-	struct ublksrv_ctrl_dev_info info;
-	struct ublk_params params;
-	uint64_t features_buf;
-	unsigned long cpus[1024 / 8 / sizeof(long)];	/* one queue's affinity */
-};
-
-#define CTRL_NONE { .fd = -1, .ring = URING_NONE }
-
-/* At run time: a static one that is not zero at first would be in the file, cpus and all. */
-static void ctrl_init(struct ctrl *c)
+/* The numbers of all devices, sorted; *ids goes to dev_ids_end(). Returns how many. */
+static int dev_ids(uint32_t **ids)
 {
-	*c = (struct ctrl)CTRL_NONE;
-}
+	const char *name;
+	struct dir d;
+	int nr = 0, i;
 
-static int queue_turn(struct queue *q, int timeout_ms);
-static void queue_watch_ctrl(struct queue *q);
-static uint64_t queues_committed(struct queue *q0);
+	/* as many as there can be: memory is taken as it is filled */
+	*ids = pages_get(UBLK_MAX_UBLKS * sizeof(**ids));
+	if (!dir_open(&d, AT_FDCWD, "/sys/class/ublk-char"))
+		dir_open(&d, AT_FDCWD, "/dev");		/* no sysfs */
+	while (*ids && nr < UBLK_MAX_UBLKS && (name = dir_next(&d))) {
+		uint32_t id;
 
-static void ctrl_reap(struct ctrl *c)
-{
-	struct io_uring_cqe cqe;
-
-	while (uring_next_cqe(&c->ring, &cqe)) {
-		if (cqe.user_data != c->seq)
-			continue;	/* given up on */
-		c->res = cqe.res;
-		c->answered = true;
-	}
-}
-
-static void ctrl_set_deadline(struct ctrl *c)
-{
-	c->deadline = now_ms() + DEADLINE_MS;
-}
-
-/* Milliseconds until the deadline, or 0. */
-static int ctrl_left(const struct ctrl *c)
-{
-	int64_t left = c->deadline - now_ms();
-
-	return left > 0 ? (int)left : 0;
-}
-
-/* A turn of the loop while something else is waited for, which may put off the deadline. */
-static void ctrl_turn(struct ctrl *c, int timeout_ms)
-{
-	uint64_t served = queues_committed(c->serving);
-
-	queue_turn(c->serving, timeout_ms);
-	if (c->patient && queues_committed(c->serving) != served)
-		ctrl_set_deadline(c);
-}
-
-/*
- * Send the SQE just filled and wait for its CQE, serving meanwhile. Returns
- * its res, or -ETIME: the operation is then still in flight.
- */
-static int ctrl_wait(struct ctrl *c)
-{
-	int ret;
-
-	c->answered = false;
-	ret = uring_enter(&c->ring, 0, -1);
-	if (ret < 0)
-		return ret;
-	for (;;) {
-		ctrl_reap(c);
-		if (c->answered)
-			return c->res;
-		if (!ctrl_left(c))
-			return -ETIME;
-		if (!c->serving) {
-			ret = uring_enter(&c->ring, 1, ctrl_left(c));
-			if (ret < 0 && ret != -ETIME && ret != -EINTR)
-				return ret;
+		if (strncmp(name, "ublkc", 5) || !parse_dev(name, &id))
 			continue;
-		}
-		/* every time: the poll may have fired for the command before */
-		queue_watch_ctrl(c->serving);
-		ctrl_turn(c, ctrl_left(c));
+		for (i = nr++; i > 0 && (*ids)[i - 1] > id; i--)
+			(*ids)[i] = (*ids)[i - 1];
+		(*ids)[i] = id;
 	}
+	dir_close(&d);
+	return nr;
 }
 
-static struct io_uring_sqe *ctrl_sqe(struct ctrl *c, uint8_t opcode, int fd)
+static void dev_ids_end(uint32_t *ids)
 {
-	struct io_uring_sqe *sqe = uring_get_sqe(&c->ring);
-
-	/* one command at a time, besides some given up on: there is always room */
-	must(sqe);
-	memset(sqe, 0, sizeof(*sqe) << c->ring.sqe_shift);
-	sqe->opcode = opcode;
-	sqe->fd = fd;
-	sqe->user_data = ++c->seq;
-	return sqe;
+	if (ids)
+		munmap(ids, UBLK_MAX_UBLKS * sizeof(*ids));
 }
 
-static uint32_t cmd_encode(enum encoding enc, unsigned nr, size_t size)
-{
-	/* as the kernel has them: what only reads back is _IOR, the rest _IOWR */
-	bool reads = nr == UBLK_CMD_GET_QUEUE_AFFINITY || nr == UBLK_CMD_GET_DEV_INFO ||
-		     nr == UBLK_CMD_GET_PARAMS || nr == UBLK_CMD_GET_FEATURES ||
-		     nr == UBLK_CMD_DEL_DEV_ASYNC;
-
-	if (enc == ENC_LEGACY)
-		return nr;
-	return UBLK_IOC(reads ? UBLK_IOC_R : UBLK_IOC_WR, nr, size);
-}
-
-static int ctrl_try(struct ctrl *c, enum encoding enc, unsigned nr,
-		    const struct ublksrv_ctrl_cmd *cmd)
-{
-	struct io_uring_sqe *sqe = ctrl_sqe(c, IORING_OP_URING_CMD, c->fd);
-
-	sqe->cmd_op = cmd_encode(enc, nr, sizeof(*cmd));
-	memcpy(sqe->cmd, cmd, sizeof(*cmd));
-	return ctrl_wait(c);
-}
-
-/*
- * One control command. Returns its res or -ETIME. A driver that does not know
- * the ioctl encoding looks the device up before it says so, which makes
- * -ENODEV ambiguous: as long as no command has succeeded, the other numbering
- * is tried as well. Kernel: ublk_ctrl_uring_cmd().
- */
-static int ctrl_send(struct ctrl *c, unsigned nr, struct ublksrv_ctrl_cmd cmd)
-{
-	int ret;
-
-	if (nr != UBLK_CMD_GET_QUEUE_AFFINITY)
-		cmd.queue_id = UINT16_MAX;
-	if (c->enc != ENC_UNKNOWN)
-		return ctrl_try(c, c->enc, nr, &cmd);
-
-	ret = ctrl_try(c, ENC_IOCTL, nr, &cmd);
-	if (ret >= 0)
-		c->enc = ENC_IOCTL;
-	if (ret != -EOPNOTSUPP && ret != -ENODEV)
-		return ret;
-	if (nr == UBLK_CMD_GET_FEATURES)
-		return ret;	/* younger than the encoding */
-	ret = ctrl_try(c, ENC_LEGACY, nr, &cmd);
-	if (ret >= 0)
-		c->enc = ENC_LEGACY;
-	return ret;
-}
-
-static void ctrl_close(struct ctrl *c)
-{
-	uring_exit(&c->ring);
-	if (c->fd >= 0)
-		close(c->fd);
-	c->fd = -1;
-}
+/* ---- host/driver ---- */
 
 /* Bits of info.flags and GET_FEATURES in order, and the kernel that brought each. */
 static const struct feature { const char *name, *since; } driver_features[] = {
@@ -1305,201 +1019,742 @@ static bool driver_is_absent(void)
 	return !access("/sys/class/misc", F_OK) && access("/sys/class/misc/ublk-control", F_OK);
 }
 
-static int ctrl_try_node(struct ctrl *c)
+/* ---- host/memory ---- */
+
+static int meminfo_fd = -1;	/* see memory_keep() */
+
+/* A line of /proc/meminfo in bytes, or what is said instead. */
+static int64_t meminfo_line(const char *text, const char *name, int64_t otherwise)
 {
-	c->step = STEP_CONTROL;
-	c->fd = node_try(CTRL_NODE, O_RDWR, mounts_are_left());
-	return c->fd < 0 ? -errno : 0;
+	const char *line = text_line(text, name);
+	uint64_t kib = 0;
+
+	if (!line)
+		return otherwise;
+	(void)parse_digits(line, &kib);
+	return (int64_t)kib * 1024;
 }
 
-/* Open the control node, and load the driver for it, among the caller's mounts. Returns 0 or -errno with c->step set. */
-static int ctrl_open_node(struct ctrl *c, bool load)
+void memory_get(struct memory *m)
 {
-	int ret = ctrl_try_node(c);
+	int fd = meminfo_fd >= 0 ? meminfo_fd : open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+	char text[2048];
+	ssize_t n = fd < 0 ? -1 : pread(fd, text, sizeof(text) - 1, 0);
+	int64_t reserve, shmem;
 
-	if ((ret == -ENOENT || ret == -ENODEV || ret == -ENXIO) && load) {
-		driver_load();
-		ret = ctrl_try_node(c);
+	if (fd >= 0 && fd != meminfo_fd)
+		close(fd);
+	text[n > 0 ? n : 0] = 0;
+	m->total = meminfo_line(text, "MemTotal:", INT64_MAX);
+	/* a --resilient RAM disk is locked where its server has touched it, but all of it is Shmem */
+	m->locked = meminfo_line(text, "Mlocked:", 0);
+	shmem = meminfo_line(text, "Shmem:", 0);
+	if (m->locked < shmem)
+		m->locked = shmem;
+	m->available = meminfo_line(text, "MemAvailable:", INT64_MAX);
+	reserve = m->total / 32 < RESERVE_MAX ? m->total / 32 : RESERVE_MAX;
+	m->left = m->available - reserve;
+}
+
+/*
+ * From now on memory_get() is on the way of requests, which must not wait
+ * for memory: opening a file takes some, and so does the first read.
+ */
+static void memory_keep(void)
+{
+	struct memory memory;
+
+	if (meminfo_fd < 0)
+		meminfo_fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+	memory_get(&memory);
+}
+
+/* ---- host/usage ---- */
+
+/* Does MAJ:MIN, as in mountinfo, belong to the disk or one of its partitions? */
+static bool is_devno(const char *devno, size_t len, uint32_t id)
+{
+	char base[64], path[384], line[32];
+	const char *name;
+	bool found = false;
+	struct dir d;
+
+	text_print(base, sizeof(base), "/sys/block/ublkb%u", id);
+	dir_open(&d, AT_FDCWD, base);
+	while (!found && (name = dir_next(&d))) {
+		if (strcmp(name, ".") && strncmp(name, "ublkb", 5))
+			continue;
+		text_print(path, sizeof(path), "%s/%s/dev", base, name);
+		found = text_read(path, line, sizeof(line)) > 0 && strcspn(line, "\n") == len &&
+			!strncmp(line, devno, len);
 	}
+	dir_close(&d);
+	return found;
+}
+
+/*
+ * A mount of it or of a partition, in the mount namespace that this mountinfo
+ * shows: by its number, as the name may be an alias, or by its name, as btrfs
+ * has a number of its own.
+ */
+static bool usage_mountinfo(const char *mountinfo, uint32_t id, char *text, size_t len)
+{
+	bool found = false;
+	struct lines l;
+	char *line;
+
+	lines_open(&l, open(mountinfo, O_RDONLY | O_CLOEXEC));
+	while (!found && (line = lines_next(&l))) {
+		/* 36 35 98:0 / /mnt rw shared:1 - ext4 /dev/ublkb0 rw */
+		const char *devno = text_word(line, 2), *where = text_word(line, 4), *dash = where;
+
+		while (*dash && strncmp(dash, "- ", 2))
+			dash = text_word(dash, 1);
+		found = is_node(text_word(dash, 2), NODE_BASE, id) || is_devno(devno, strcspn(devno, " "), id);
+		if (found)
+			text_print(text, len, "mounted on %.*s", (int)strcspn(where, " "), where);
+	}
+	lines_close(&l);
+	return found;
+}
+
+/*
+ * Mounted anywhere? A server has a mount namespace of its own, and a mount may
+ * be in one that neither it nor we are in: every process's is looked at, each once.
+ */
+static bool usage_mount(uint32_t id, char *text, size_t len)
+{
+	ino_t seen[64];
+	unsigned nr = 0;
+	char path[300];
+	const char *name;
+	bool found = usage_mountinfo("/proc/self/mountinfo", id, text, len);
+	struct dir d;
+
+	dir_open(&d, AT_FDCWD, "/proc");
+	while (!found && (name = dir_next(&d))) {
+		struct stat st;
+		unsigned i = 0;
+
+		if (!isdigit((unsigned char)name[0]))
+			continue;
+		text_print(path, sizeof(path), "/proc/%s/ns/mnt", name);
+		if (stat(path, &st))
+			continue;
+		while (i < nr && seen[i] != st.st_ino)
+			i++;
+		if (i < nr)
+			continue;
+		if (nr < ARRAY_SIZE(seen))
+			seen[nr++] = st.st_ino;
+		text_print(path, sizeof(path), "/proc/%s/mountinfo", name);
+		found = usage_mountinfo(path, id, text, len);
+	}
+	dir_close(&d);
+	return found;
+}
+
+static bool usage_swap(uint32_t id, char *text, size_t len)
+{
+	bool found = false;
+	struct lines l;
+	char *line;
+
+	lines_open(&l, open("/proc/swaps", O_RDONLY | O_CLOEXEC));
+	while (!found && (line = lines_next(&l)))
+		found = is_node(line, NODE_BASE, id);
+	lines_close(&l);
+	if (found)
+		text_print(text, len, "in use as swap");
+	return found;
+}
+
+/* A device-mapper or md device on top, of the whole or of a partition. */
+static bool usage_holder(uint32_t id, char *text, size_t len)
+{
+	char base[64], path[384], holder[64];
+	const char *name;
+	bool found;
+	struct dir d;
+
+	text_print(base, sizeof(base), "/sys/block/ublkb%u", id);
+	text_print(path, sizeof(path), "%s/holders", base);
+	found = dir_first(path, holder, sizeof(holder));
+	dir_open(&d, AT_FDCWD, base);
+	while (!found && (name = dir_next(&d))) {
+		if (strncmp(name, "ublkb", 5))
+			continue;
+		text_print(path, sizeof(path), "%s/%s/holders", base, name);
+		found = dir_first(path, holder, sizeof(holder));
+	}
+	dir_close(&d);
+	if (found)
+		text_print(text, len, "held by %s", holder);
+	return found;
+}
+
+static bool pid_has_open(const char *pid, const char *base, uint32_t id)
+{
+	char path[320], target[NODE_LEN + 16];
+	bool found = false;
+	const char *name;
+	struct dir d;
+
+	text_print(path, sizeof(path), "/proc/%s/fd", pid);
+	dir_open(&d, AT_FDCWD, path);
+	while (!found && (name = dir_next(&d))) {
+		ssize_t n;
+
+		text_print(path, sizeof(path), "/proc/%s/fd/%s", pid, name);
+		n = readlink(path, target, sizeof(target) - 1);
+		if (n <= 0)
+			continue;
+		target[n] = 0;
+		found = is_node(target, base, id);
+	}
+	dir_close(&d);
+	return found;
+}
+
+/* Not cmdline: reading that one waits for a process that faults on our device. */
+static void pid_name(const char *pid, char *name, size_t len)
+{
+	char path[320];
+	ssize_t n;
+
+	text_print(path, sizeof(path), "/proc/%s/comm", pid);
+	n = text_read(path, name, len);
+	name[n > 0 ? n - 1 : 0] = 0;
+}
+
+static bool usage_process(const char *base, uint32_t id, char *text, size_t len)
+{
+	bool found = false;
+	const char *pid;
+	char name[32];
+	struct dir d;
+
+	dir_open(&d, AT_FDCWD, "/proc");
+	while (!found && (pid = dir_next(&d))) {
+		if (!isdigit((unsigned char)pid[0]) || !pid_has_open(pid, base, id))
+			continue;
+		pid_name(pid, name, sizeof(name));
+		text_print(text, len, "opened by process %.20s (%s)", pid, name);
+		found = true;
+	}
+	dir_close(&d);
+	return found;
+}
+
+/*
+ * Is the device in use, and by what? Looks only into /proc and /sys, which
+ * never waits for the device itself: a server may ask about its own.
+ */
+static bool dev_in_use(uint32_t id, char *text, size_t len)
+{
+	return usage_mount(id, text, len) || usage_swap(id, text, len) ||
+	       usage_holder(id, text, len) || usage_process(NODE_BASE, id, text, len);
+}
+
+/* A live device whose server, as far as the driver says, still runs. */
+static bool info_has_server(const struct ublksrv_ctrl_dev_info *info)
+{
+	return info->state == UBLK_S_DEV_LIVE && info->ublksrv_pid > 0 && kill(info->ublksrv_pid, 0) == 0;
+}
+
+/* The process that has a flock on this file, as /proc/locks tells; 0: it does not. */
+int lock_holder(dev_t dev, ino_t ino)
+{
+	char *line, want[64];
+	struct lines l;
+	uint64_t n;
+	int pid = 0;
+
+	text_print(want, sizeof(want), "%02x:%02x:%llu ", major(dev), minor(dev), (unsigned long long)ino);
+	lines_open(&l, open("/proc/locks", O_RDONLY | O_CLOEXEC));
+	while ((line = lines_next(&l)))
+		/* 1: FLOCK  ADVISORY  WRITE 708 00:13:1234 0 EOF */
+		if (!strncmp(text_word(line, 1), "FLOCK ", 6) && !strncmp(text_word(line, 5), want, strlen(want)) &&
+		    parse_digits(text_word(line, 4), &n) && n)
+			pid = (int)n;
+	lines_close(&l);
+	return pid;
+}
+
+/* ---- host/disk ---- */
+
+/* Open the node, look for partitions if that is wanted, and read the first block. Returns 0 or -errno. */
+static int disk_try(uint32_t id, uint32_t block_size, bool rescan)
+{
+	char node[NODE_LEN], block[4096];
+	int fd, ret = 0;
+
+	text_print(node, sizeof(node), NODE_BASE "%u", id);
+	fd = node_open(node, O_RDONLY);
+	if (fd < 0)
+		return fd;
+	if (rescan)
+		(void)ioctl(fd, RRPART);	/* no partitions is no reason to fail */
+	errno = EIO;
+	if (pread(fd, block, block_size, 0) != (ssize_t)block_size)
+		ret = -errno;
+	close(fd);	/* writes back what others left dirty */
 	return ret;
 }
 
-/* Open the control plane, if need be from the node on. Returns 0 or -errno with c->step set. */
-static int ctrl_open(struct ctrl *c, bool load)
+/* How many requests its clients may have under way. No word on failure: it is for the worst case only. */
+static void disk_limit(uint32_t id, uint32_t nr_requests)
 {
-	struct ublksrv_ctrl_cmd cmd = { .dev_id = UINT32_MAX };
+	char path[64], text[16];
+	const size_t n = text_print(text, sizeof(text), "%u", nr_requests);
+	int fd;
+
+	text_print(path, sizeof(path), "/sys/block/ublkb%u/queue/nr_requests", id);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	if (write(fd, text, n) != (ssize_t)n)
+		debug("%s: %s", path, strerror(errno));
+	close(fd);
+}
+
+/*
+ * Claimed in a way that /proc does not show: mounted in another namespace, for
+ * one. Opens the device.
+ */
+static bool disk_claimed(uint32_t id, char *text, size_t len)
+{
+	char node[NODE_LEN];
+	int fd;
+
+	text_print(node, sizeof(node), NODE_BASE "%u", id);
+	fd = node_try(node, O_RDONLY | O_EXCL, mounts_lack_nodes());
+	if (fd >= 0)
+		close(fd);
+	else if (errno == EBUSY)
+		text_print(text, len, "claimed by somebody whom /proc does not show");
+	return fd < 0 && errno == EBUSY;
+}
+
+/* Write back what is dirty on one node, also of a filesystem that is mounted from it. */
+static int disk_flush_node(const char *name)
+{
+	char path[300];
+	int fd, ret;
+
+	text_print(path, sizeof(path), "/dev/%s", name);
+	fd = node_try(path, O_RDONLY, mounts_lack_nodes());
+	if (fd < 0)
+		return -errno;
+	ret = fsync(fd) || ioctl(fd, FLSBUF, 0) ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+/* The same for the disk, its partitions, and whatever device-mapper and md have made of them. */
+static int disk_flush(uint32_t id)
+{
+	char base[64], text[160];
+	const char *name;
+	int ret, one;
+	struct dir d;
+
+	if (usage_holder(id, text, sizeof(text)))
+		sync();
+	text_print(base, sizeof(base), "/sys/block/ublkb%u", id);
+	dir_open(&d, AT_FDCWD, base);
+	ret = 0;
+	while ((name = dir_next(&d))) {
+		if (strncmp(name, "ublkb", 5))
+			continue;
+		one = disk_flush_node(name);
+		ret = ret ? ret : one;
+	}
+	dir_close(&d);
+	one = disk_flush_node(strrchr(base, '/') + 1);
+	return ret ? ret : one;
+}
+
+/* ---- host/process ---- */
+
+static char *own_name;
+
+void process_named(char *argv0)
+{
+	own_name = argv0;
+}
+
+/* What reads as nothing and takes everything; without such a node, what refuses both. */
+static int null_open(void)
+{
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	return fd >= 0 ? fd : open("/", O_PATH | O_CLOEXEC);
+}
+
+/* 0, 1 and 2 are open, whatever the caller did: a device must not land there. */
+static void stdio_hold(void)
+{
+	int fd;
+
+	do
+		fd = null_open();
+	while (fd >= 0 && fd <= 2);
+	if (fd > 2)
+		close(fd);
+}
+
+/* 0, 1 and 2 stay open, whatever comes: a backing file must not land there. */
+static void stdio_to_null(void)
+{
+	int fd = null_open();
+
+	for (int i = 0; i < 3 && fd >= 0; i++)
+		dup2(fd, i);
+	if (fd > 2)
+		close(fd);
+}
+
+/* Signals that stop a server, and the end of children; blocked before any thread is made. */
+static int signals_open(bool daemon, bool children)
+{
+	sigset_t set;
+	int fd;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	if (children)
+		sigaddset(&set, SIGCHLD);
+	/* in the background it means nothing, and nohup ignores it for us */
+	if (!daemon && signal(SIGHUP, SIG_IGN) != SIG_IGN) {
+		signal(SIGHUP, SIG_DFL);
+		sigaddset(&set, SIGHUP);
+	} else {
+		signal(SIGHUP, SIG_IGN);
+	}
+	if (sigprocmask(SIG_BLOCK, &set, NULL))
+		return -errno;
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd < 0 ? -errno : fd;
+}
+
+enum capability {
+	CAP_DAC_READ_SEARCH = 2, CAP_IPC_LOCK = 14, CAP_SYS_PTRACE = 19, CAP_SYS_ADMIN = 21, CAP_SYS_RESOURCE = 24,
+	CAP_MKNOD = 27,
+};
+#define CAP_BIT(n)	(1ULL << (n))
+
+struct caps {
+	uint64_t effective, permitted;
+};
+
+/* The calling thread's capabilities. Kernel: capget(). Returns 0 or -errno. */
+static int caps_get(struct caps *caps)
+{
+	struct { uint32_t version; int pid; } hdr = { .version = 0x20080522 };
+	struct { uint32_t effective, permitted, inheritable; } word[2];
+
+	if (syscall(SYS_capget, &hdr, word))
+		return -errno;
+	caps->effective = word[0].effective | (uint64_t)word[1].effective << 32;
+	caps->permitted = word[0].permitted | (uint64_t)word[1].permitted << 32;
+	return 0;
+}
+
+static int caps_set(const struct caps *caps)
+{
+	struct { uint32_t version; int pid; } hdr = { .version = 0x20080522 };
+	const struct { uint32_t effective, permitted, inheritable; } word[2] = {
+		{ (uint32_t)caps->effective, (uint32_t)caps->permitted, 0 },
+		{ (uint32_t)(caps->effective >> 32), (uint32_t)(caps->permitted >> 32), 0 },
+	};
+
+	return syscall(SYS_capset, &hdr, word) ? -errno : 0;
+}
+
+/* A ring for each queue, and what else a server has open. */
+static void limit_raise(unsigned queues)
+{
+	const rlim_t need = queues + 64;
+	struct rlimit limit;
+
+	if (prlimit(0, RLIMIT_NOFILE, NULL, &limit) || limit.rlim_cur >= need)
+		return;
+	limit.rlim_cur = need;
+	if (limit.rlim_max < need)
+		limit.rlim_max = need;
+	/* musl's setrlimit() stops all threads for it */
+	if (prlimit(0, RLIMIT_NOFILE, &limit, NULL))
+		debug("RLIMIT_NOFILE: %s", strerror(errno));
+}
+
+static void oom_protect(void)
+{
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, "-1000", 5) != 5)
+		debug("oom_score_adj: %s", strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
+/*
+ * Memory may get short, and what frees it may be a write to our own device. So
+ * no page of a server is had by writing to a disk (IO_FLUSHER), none of those it
+ * has is taken away (locked as they are touched: not all of a RAM disk at once),
+ * and the OOM killer, who would free nothing but the data, picks others. What
+ * may not be done, without root, is left.
+ */
+static void server_protect(void)
+{
+	volatile char stack[32 << 10];
+	struct caps caps;
+
+	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0))
+		debug("no IO_FLUSHER: %s", strerror(errno));
+	/* with a limit instead of the capability, later mappings would fail */
+	if (caps_get(&caps) || !(caps.effective & CAP_BIT(CAP_IPC_LOCK)) ||
+	    mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT))
+		debug("memory is not locked: %s", strerror(errno));
+	for (size_t i = 0; i < sizeof(stack); i += 4096)
+		stack[i] = 0;
+	oom_protect();
+}
+
+/*
+ * What is not needed any more once the storage is open goes: mounts, and all
+ * privileges but those to remove the device (SYS_ADMIN), to see who uses it, to
+ * lock memory, to write where only root may (SYS_RESOURCE, also for IO_FLUSHER),
+ * and to make nodes where nobody else does. No core file either: it would hold the users' data.
+ */
+static void server_confine(bool nodes)
+{
+	uint64_t keep = CAP_BIT(CAP_DAC_READ_SEARCH) | CAP_BIT(CAP_SYS_PTRACE) | CAP_BIT(CAP_IPC_LOCK) |
+			CAP_BIT(CAP_SYS_ADMIN) | CAP_BIT(CAP_SYS_RESOURCE);
+	struct caps caps;
 	int ret;
 
-	ctrl_set_deadline(c);
-	ret = c->fd >= 0 ? 0 : ctrl_open_node(c, load);
-	/* is it only that nobody has made the node? */
-	if (ret == -ENOENT && !c->stay && !mounts_are_left() && mounts_leave() == 0)
-		ret = ctrl_try_node(c);
+	(void)mkdir("/dev", 0755);	/* where nobody has made one: for the node */
+	ret = mounts_leave();
 	if (ret)
-		return ret;
-	c->step = STEP_RING;
-	ret = uring_init(&c->ring, 8, IORING_SETUP_SQE128);
-	if (ret)
-		return ret;
-
-	cmd.addr = (uintptr_t)&c->features_buf;
-	cmd.len = UBLK_FEATURES_LEN;
-	if (ctrl_send(c, UBLK_CMD_GET_FEATURES, cmd) == 0)
-		c->features = c->features_buf;
-	return 0;
-}
-
-/* c->info of a device. Returns 0, -ENODEV, -EPERM or -ETIME. */
-static int ctrl_get_info(struct ctrl *c, uint32_t id)
-{
-	struct ublksrv_ctrl_cmd cmd = {
-		.dev_id = id,
-		.addr = (uintptr_t)&c->info,
-		.len = sizeof(c->info),
-	};
-
-	c->step = STEP_INFO;
-	return ctrl_send(c, UBLK_CMD_GET_DEV_INFO, cmd);
-}
-
-/* c->params of a device. Returns 0, -ENODEV, -EPERM or -ETIME. */
-static int ctrl_get_params(struct ctrl *c, uint32_t id)
-{
-	struct ublksrv_ctrl_cmd cmd = {
-		.dev_id = id,
-		.addr = (uintptr_t)&c->params,
-		.len = sizeof(c->params),
-	};
-
-	c->step = STEP_INFO;
-	c->params = (struct ublk_params){ .len = sizeof(c->params) };
-	return ctrl_send(c, UBLK_CMD_GET_PARAMS, cmd);
-}
-
-/* A command that has no buffer. data is the server's pid for START_DEV, else 0. */
-static int ctrl_simple(struct ctrl *c, enum step step, unsigned nr, uint32_t id, uint64_t data)
-{
-	struct ublksrv_ctrl_cmd cmd = { .dev_id = id, .data = { data } };
-
-	c->step = step;
-	return ctrl_send(c, nr, cmd);
+		debug("the caller's mounts are kept: %s", strerror(-ret));
+	oom_protect();		/* there may have been no /proc before */
+	if (nodes || mounts_caller_dev() >= 0 || mounts_lack_nodes())
+		keep |= CAP_BIT(CAP_MKNOD);
+	ret = caps_get(&caps);
+	caps.effective &= keep;
+	caps.permitted &= keep;
+	if (ret || caps_set(&caps) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
+		debug("privileges are kept: %s", strerror(errno));
+	memory_keep();
 }
 
 /*
- * A device number says little: it is used again as soon as it is free. What
- * ADD_DEV puts into ublksrv_flags stays with the device, even without a server:
- * a mark that it is ours, what it is made of and how, 28 random bits to tell it
- * from the next one, and 20 that tell its storage from others.
+ * Without CAP_SYS_ADMIN in effect while a queue's last tag is fetched, the
+ * driver does not scan for partitions: the only way before NO_AUTO_PART_SCAN
+ * (7.0). Kernel: ublk_mark_io_ready().
  */
-#define COOKIE_MARK		0x75ULL		/* 'u', bits 56 to 63 */
-#define COOKIE_TYPE_SHIFT	52
-#define COOKIE_DIRECT		(1ULL << 48)
-#define COOKIE_RESILIENT	(1ULL << 49)
-#define COOKIE_RANDOM_SHIFT	20
-#define COOKIE_IDENTITY		((uint64_t)DEV_IDENTITY)
-#define COOKIE_TYPES		16	/* type is less than that */
-
-/* All of a cookie but the identity, which is known when the backend is open. */
-static uint64_t cookie_make(unsigned type, const struct options *o)
+static int set_admin(bool on)
 {
-	uint64_t r = 0;
+	struct caps caps;
+	int ret = caps_get(&caps);
 
-	if (syscall(SYS_getrandom, &r, sizeof(r), 1 /* GRND_NONBLOCK */) != sizeof(r))
-		r = (uint64_t)now_ms() << 40 ^ (uint64_t)getpid() << 36;
-	return COOKIE_MARK << 56 | (uint64_t)type << COOKIE_TYPE_SHIFT | (o->direct ? COOKIE_DIRECT : 0) |
-	       (o->resilient ? COOKIE_RESILIENT : 0) | r >> 36 << COOKIE_RANDOM_SHIFT;
-}
-
-static bool cookie_is_ours(uint64_t cookie)
-{
-	return cookie >> 56 == COOKIE_MARK;
-}
-
-/* Which of the backends it is made of: their numbers are the command line's. */
-static unsigned cookie_type(uint64_t cookie)
-{
-	return cookie >> COOKIE_TYPE_SHIFT & 0xf;
-}
-
-static bool ctrl_is_gone(struct ctrl *c, uint32_t id, uint64_t cookie)
-{
-	return ctrl_get_info(c, id) == -ENODEV || c->info.ublksrv_flags != cookie;
+	if (ret)
+		return ret;
+	caps.effective = on ? caps.effective | CAP_BIT(CAP_SYS_ADMIN) : caps.effective & ~CAP_BIT(CAP_SYS_ADMIN);
+	return caps_set(&caps);
 }
 
 /*
- * Wait until the device has left its number. DEL_DEV waits as well, but for
- * the number to be free, and misses that when somebody takes it at once.
+ * Whoever switches from an initramfs to the real root, or shuts down, kills
+ * what is left, but by a convention of systemd's not those whose name begins
+ * with @: the storage it lies on would go. Only for what an initramfs starts.
  */
-static int ctrl_wait_gone(struct ctrl *c, uint32_t id, uint64_t cookie, int timeout_ms)
+static void process_stay(void)
 {
-	int64_t end = now_ms() + timeout_ms;
+	enum { RAMFS = 0x858458f6, TMPFS = 0x01021994 };
+	struct statfs root;
+	bool initramfs = access("/etc/initrd-release", F_OK) == 0;
 
-	while (!ctrl_is_gone(c, id, cookie)) {
-		if (now_ms() >= end) {
-			c->step = STEP_DEL;
-			return -ETIME;
-		}
-		nap_ms(2);
+	if (!initramfs && statfs("/", &root) == 0)
+		initramfs = (uint32_t)root.f_type == RAMFS || (uint32_t)root.f_type == TMPFS;
+	if (initramfs && own_name && *own_name)
+		*own_name = '@';
+}
+
+/* The guard of a server of ours, which has the storage open longer than that; 0: it has none. */
+static int guard_of(int pid)
+{
+	char path[64], exe[2][256] = { "", "" }, text[1024];
+	const char *line;
+	uint64_t n = 0;
+	int ppid;
+
+	text_print(path, sizeof(path), "/proc/%d/status", pid);
+	(void)text_read(path, text, sizeof(text));
+	line = text_line(text, "PPid:");
+	ppid = line && parse_digits(line, &n) ? (int)n : 0;
+	for (int i = 0; i < 2; i++) {
+		text_print(path, sizeof(path), "/proc/%d/exe", i ? ppid : pid);
+		if (readlink(path, exe[i], sizeof(exe[i]) - 1) < 0)
+			return 0;
 	}
-	/* the driver drops the device, then frees its number, and of that it does not tell */
-	nap_ms(5);
-	return 0;
+	return ppid > 1 && !strcmp(exe[0], exe[1]) ? ppid : 0;
 }
 
-/* ---- queues, tags and the loop ---- */
-
-enum io_state { IO_FETCHED, IO_WAITS, IO_GET_DATA, IO_SERVED, IO_LAST, IO_PAIRED, IO_CHAINED, IO_GONE };
-
-/* What a CQE on a queue's ring belongs to: the low byte of user_data. */
-enum kind { KIND_IO, KIND_GET_DATA, KIND_BACKEND, KIND_CTRL, KIND_SIGNAL, KIND_PROBE, KIND_HOLD };
-
-static uint64_t user_data_pack(enum kind kind, unsigned tag)
+static int pidfd_of(int pid)
 {
-	return (uint64_t)tag << 8 | kind;
+	if (pid <= 0)
+		return -1;
+	return (int)syscall(SYS_pidfd_open, pid, 0);
 }
 
-#define FEW			4	/* CQEs in a turn up to which a chain costs less: make bench */
-#define HAND_OVER		16	/* SQEs of the backend that are worth a system call: see queue_reap() */
-#define TASK_WORK		20	/* events that become CQEs in one system call, if there are so many */
-#define MAX_ROUNDS		3	/* that a commit is held for: see queue_turn() */
-#define SPARE_BUFS		2	/* see io_take_buf() */
-#define QUEUE_SPARE_SQES	8	/* besides two a tag: the polls of thread 0 */
-enum { CHAR_FILE, BACKING_FILE };	/* registered files: /dev/ublkcN, dev->fd */
+/* ---- host/fail ---- */
 
-struct server;
-
-struct queue {
-	/* hot: touched by every request */
-	struct uring ring;
-	const struct ublksrv_io_desc *iods;	/* written by the driver */
-	struct io *ios;
-	struct server *s;
-	struct dev *dev;
-	const struct backend *be;
-	uint32_t cmd_fetch, cmd_commit, cmd_get_data;	/* encoded */
-	unsigned live;				/* tags that are not IO_GONE */
-	unsigned expected;			/* CQEs that the next turn brings besides news: IO_PAIRED */
-	unsigned reaped;			/* CQEs, when the ring was entered last */
-	bool can_pair;				/* GET_DATA is answered on the spot */
-	bool few, was_few;			/* this turn has little to do, and so had the last; see queue_enter() */
-	unsigned backend_sqes;			/* that io_sqe() has given out since the ring was entered */
-	struct io **held;			/* requests that are done, to be committed in this turn */
-	unsigned nr_held;
-	uintptr_t page;				/* bytes */
-	uint64_t committed;			/* requests; other threads read it */
-
-	uint16_t q_id, depth;
-	size_t iods_len;
-	char *bufs;				/* DATA_COPY, dev->bounce: depth * max_io, and the spare ones */
-	bool spare_used[SPARE_BUFS];
-	unsigned spares_done;			/* bit i: the commit of what is in i has not reached the kernel */
-	struct io **waits;			/* for a spare buffer, the first one first */
-	unsigned nr_waits;
-	cpu_set_t cpus;				/* --cpu-affinity */
-	pthread_t thread;			/* not for queue 0 */
-	int err;				/* of queue_start() in its thread */
-	bool watch_ctrl;			/* queue 0: a poll of the control ring is armed */
+static const char *const step_names[] = {
+	[STEP_CONTROL] = "open /dev/ublk-control",
+	[STEP_RING] = "io_uring_setup",
+	[STEP_BACKEND] = "open",
+	[STEP_ADD] = "ADD_DEV",
+	[STEP_FEATURE] = "negotiate features",
+	[STEP_PARAMS] = "SET_PARAMS",
+	[STEP_CHAR] = "open character device",
+	[STEP_AFFINITY] = "GET_QUEUE_AFFINITY",
+	[STEP_QUEUE] = "set up queue",
+	[STEP_START] = "START_DEV",
+	[STEP_NODE] = "open and read the node",
+	[STEP_PRINT] = "print the node",
+	[STEP_STOP] = "STOP_DEV",
+	[STEP_DEL] = "DEL_DEV",
+	[STEP_INFO] = "GET_DEV_INFO",
+	[STEP_DAEMON] = "start a process",
+	[STEP_RECOVER] = "START_USER_RECOVERY",
+	[STEP_REJOIN] = "END_USER_RECOVERY",
+	[STEP_FLUSH] = "write what is dirty",
+	[STEP_MKNOD] = "make the node",
 };
+
+#define HINT_DRIVER "the driver ublk_drv is not loaded and ublk has not loaded it: " \
+		    "see \"ublk check\", or try \"modprobe ublk_drv\""
+#define HINT_LIMIT "the limit is in /sys/module/ublk_drv/parameters/ublks_max"
+#define HINT_CRASH "see dmesg: the driver of Linux 6.18.4, 6.18.5 and some 6.17 builds crashes here"
+#define HINT_ROOT "this takes CAP_SYS_ADMIN: run it as root"
+
+static const struct remedy {
+	enum step step;
+	int err;
+	int status;
+	const char *hint;
+} remedies[] = {
+	{ STEP_CONTROL, ENOENT, EXIT_NO_DRIVER, HINT_DRIVER },
+	{ STEP_CONTROL, ENODEV, EXIT_NO_DRIVER, HINT_DRIVER },
+	{ STEP_CONTROL, ENXIO, EXIT_NO_DRIVER, HINT_DRIVER },
+	{ STEP_CONTROL, EACCES, EXIT_PERMISSION, HINT_ROOT },
+	{ STEP_CONTROL, EPERM, EXIT_PERMISSION, HINT_ROOT },
+	{ STEP_RING, ENOSYS, EXIT_NO_URING, "this kernel is built without io_uring (CONFIG_IO_URING)" },
+	{ STEP_RING, EPERM, EXIT_NO_URING, NULL },	/* uring_forbidden() names the cause */
+	{ STEP_RING, EACCES, EXIT_NO_URING, NULL },
+	{ STEP_BACKEND, EACCES, EXIT_PERMISSION, NULL },
+	{ STEP_BACKEND, EPERM, EXIT_PERMISSION, NULL },
+	{ STEP_BACKEND, EBUSY, EXIT_IN_USE, NULL },
+	{ STEP_ADD, EPERM, EXIT_PERMISSION, HINT_ROOT },
+	{ STEP_ADD, EACCES, EXIT_FAILURE, HINT_LIMIT },
+	{ STEP_ADD, EEXIST, EXIT_FAILURE, "that number is taken, see \"ublk list\"" },
+	{ STEP_ADD, ENOSPC, EXIT_FAILURE, "no free device number" },
+	{ STEP_ADD, ETIME, EXIT_TIMEOUT, HINT_CRASH },
+	{ STEP_CHAR, EBUSY, EXIT_FAILURE, "another program opened it first" },
+	{ STEP_INFO, ENODEV, EXIT_NO_DEVICE, NULL },
+	{ STEP_INFO, EPERM, EXIT_PERMISSION, HINT_ROOT },
+	{ STEP_RECOVER, ENODEV, EXIT_NO_DEVICE, NULL },
+	{ STEP_RECOVER, EPERM, EXIT_PERMISSION, HINT_ROOT },
+	{ STEP_RECOVER, EBUSY, EXIT_IN_USE, NULL },
+	{ STEP_STOP, ENODEV, EXIT_NO_DEVICE, NULL },
+	{ STEP_STOP, EBUSY, EXIT_IN_USE, NULL },
+	{ STEP_STOP, ETIME, EXIT_TIMEOUT, "its dirty pages may still be on their way, or its server hangs" },
+	{ STEP_DEL, EBUSY, EXIT_TIMEOUT, "stopped, but not removed while somebody has it open: "
+	  "try \"ublk stop\" again" },
+	{ STEP_DEL, ETIME, EXIT_TIMEOUT, "somebody still has the device open; it goes when they close it" },
+};
+
+/* EPERM from io_uring_setup has two sources, and only one has a file. */
+static const char *uring_forbidden(void)
+{
+	char text[2];
+
+	(void)text_read("/proc/sys/kernel/io_uring_disabled", text, sizeof(text));
+	if (text[0] == '2')
+		return "io_uring is switched off: sysctl kernel.io_uring_disabled=0";
+	if (text[0] == '1')
+		return "io_uring is for privileged users only here: sysctl kernel.io_uring_disabled=0, or run as root";
+	return "a seccomp filter forbids io_uring: containers need a profile that allows it";
+}
+
+/*
+ * Print the one line that a failed verb leaves, and give its exit status.
+ * err is an errno or its negative; why, if not NULL, is said instead of strerror().
+ */
+static int fail(const char *object, enum step step, int err, const char *why)
+{
+	int status = EXIT_FAILURE;
+	const char *hint = NULL;
+
+	if (err < 0)
+		err = -err;
+	if (err == ETIME) {
+		status = EXIT_TIMEOUT;
+		if (!why)
+			why = "no answer within the time limit";
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(remedies); i++) {
+		if (remedies[i].step == step && remedies[i].err == err) {
+			status = remedies[i].status;
+			hint = remedies[i].hint;
+			if (status == EXIT_NO_URING && !hint)
+				hint = uring_forbidden();
+			break;
+		}
+	}
+	say("%s: %s: %s%s%s", object, step_names[step], why ? why : strerror(err),
+	    hint ? "; " : "", hint ? hint : "");
+	return status;
+}
+
+/* ---- include/ctrl ---- */
+
+/* How commands are numbered: found out by the first one that needs it. */
+enum encoding { ENC_UNKNOWN, ENC_IOCTL, ENC_LEGACY };
+
+/*
+ * The control plane: /dev/ublk-control and a ring. Buffers that the kernel
+ * writes to live here and not on a stack: a command whose deadline has passed
+ * is still in flight.
+ */
+struct ctrl {
+	int fd;
+	struct uring ring;
+	enum encoding enc;
+	uint64_t features;	/* GET_FEATURES; 0 before 6.5 */
+	enum step step;		/* the last thing tried, for the message */
+	bool stay;		/* among the caller's mounts, which are still needed */
+	int64_t deadline;	/* now_ms() when whatever is being done has taken too long */
+	bool patient;		/* every request served puts it off: dirty pages take their time */
+
+	uint32_t seq;		/* of the last command sent */
+	bool answered;
+	int32_t res;		/* of that command, once answered */
+	struct queue *serving;	/* the loop to turn meanwhile, or NULL */
+
+	struct ublksrv_ctrl_dev_info info;
+	struct ublk_params params;
+	uint64_t features_buf;
+	unsigned long cpus[1024 / 8 / sizeof(long)];	/* one queue's affinity */
+};
+
+#define CTRL_NONE { .fd = -1, .ring = URING_NONE }
+
+/* ---- include/server ---- */
 
 /* What is to be served. */
 struct job {
@@ -1536,6 +1791,63 @@ struct server {
 	unsigned nr_threads;		/* started, thread 0 not counted */
 	sem_t ready;			/* a queue thread has set up its queue or failed */
 	const char *why;		/* words for a failure that errno does not tell */
+};
+
+#define NOT_THE_SAME "not what the device was made of: another file, or another --offset"
+
+#define DEADLINE_MS	30000		/* nothing waits longer, unless the user says so */
+
+/* ---- queues, tags and the loop ---- */
+
+enum io_state { IO_FETCHED, IO_WAITS, IO_GET_DATA, IO_SERVED, IO_LAST, IO_PAIRED, IO_CHAINED, IO_GONE };
+
+/* What a CQE on a queue's ring belongs to: the low byte of user_data. */
+enum kind { KIND_IO, KIND_GET_DATA, KIND_BACKEND, KIND_CTRL, KIND_SIGNAL, KIND_PROBE, KIND_HOLD };
+
+static uint64_t user_data_pack(enum kind kind, unsigned tag)
+{
+	return (uint64_t)tag << 8 | kind;
+}
+
+#define FEW			4	/* CQEs in a turn up to which a chain costs less: make bench */
+#define HAND_OVER		16	/* SQEs of the backend that are worth a system call: see queue_reap() */
+#define TASK_WORK		20	/* events that become CQEs in one system call, if there are so many */
+#define MAX_ROUNDS		3	/* that a commit is held for: see queue_turn() */
+#define SPARE_BUFS		2	/* see io_take_buf() */
+#define QUEUE_SPARE_SQES	8	/* besides two a tag: the polls of thread 0 */
+enum { CHAR_FILE, BACKING_FILE };	/* registered files: /dev/ublkcN, dev->fd */
+
+struct queue {
+	/* hot: touched by every request */
+	struct uring ring;
+	const struct ublksrv_io_desc *iods;	/* written by the driver */
+	struct io *ios;
+	struct server *s;
+	struct dev *dev;
+	const struct backend *be;
+	uint32_t cmd_fetch, cmd_commit, cmd_get_data;	/* encoded */
+	unsigned live;				/* tags that are not IO_GONE */
+	unsigned expected;			/* CQEs that the next turn brings besides news: IO_PAIRED */
+	unsigned reaped;			/* CQEs, when the ring was entered last */
+	bool can_pair;				/* GET_DATA is answered on the spot */
+	bool few, was_few;			/* this turn has little to do, and so had the last; see queue_enter() */
+	unsigned backend_sqes;			/* that io_sqe() has given out since the ring was entered */
+	struct io **held;			/* requests that are done, to be committed in this turn */
+	unsigned nr_held;
+	uintptr_t page;				/* bytes */
+	uint64_t committed;			/* requests; other threads read it */
+
+	uint16_t q_id, depth;
+	size_t iods_len;
+	char *bufs;				/* DATA_COPY, dev->bounce: depth * max_io, and the spare ones */
+	bool spare_used[SPARE_BUFS];
+	unsigned spares_done;			/* bit i: the commit of what is in i has not reached the kernel */
+	struct io **waits;			/* for a spare buffer, the first one first */
+	unsigned nr_waits;
+	cpu_set_t cpus;				/* --cpu-affinity */
+	pthread_t thread;			/* not for queue 0 */
+	int err;				/* of queue_start() in its thread */
+	bool watch_ctrl;			/* queue 0: a poll of the control ring is armed */
 };
 
 /* A bug of ours or of the driver. The process must go, for the device to go. */
@@ -2108,6 +2420,8 @@ static void queue_loop(struct queue *q)
 		queue_turn(q, -1);
 }
 
+/* ---- a queue from its start to its end ---- */
+
 /* The stride and size of the descriptor arrays: ublk_ch_mmap() demands them. */
 static size_t iods_size(unsigned depth)
 {
@@ -2308,306 +2622,253 @@ static void *queue_thread(void *arg)
 	return NULL;
 }
 
-/* ---- who uses a device ---- */
+/* ---- control commands ---- */
 
-/* Does MAJ:MIN, as in mountinfo, belong to the disk or one of its partitions? */
-static bool is_devno(const char *devno, size_t len, uint32_t id)
+/* At run time: a static one that is not zero at first would be in the file, cpus and all. */
+static void ctrl_init(struct ctrl *c)
 {
-	char base[64], path[384], line[32];
-	const char *name;
-	bool found = false;
-	struct dir d;
+	*c = (struct ctrl)CTRL_NONE;
+}
 
-	text_print(base, sizeof(base), "/sys/block/ublkb%u", id);
-	dir_open(&d, AT_FDCWD, base);
-	while (!found && (name = dir_next(&d))) {
-		if (strcmp(name, ".") && strncmp(name, "ublkb", 5))
-			continue;
-		text_print(path, sizeof(path), "%s/%s/dev", base, name);
-		found = text_read(path, line, sizeof(line)) > 0 && strcspn(line, "\n") == len &&
-			!strncmp(line, devno, len);
+static void ctrl_reap(struct ctrl *c)
+{
+	struct io_uring_cqe cqe;
+
+	while (uring_next_cqe(&c->ring, &cqe)) {
+		if (cqe.user_data != c->seq)
+			continue;	/* given up on */
+		c->res = cqe.res;
+		c->answered = true;
 	}
-	dir_close(&d);
-	return found;
+}
+
+static void ctrl_set_deadline(struct ctrl *c)
+{
+	c->deadline = now_ms() + DEADLINE_MS;
+}
+
+/* Milliseconds until the deadline, or 0. */
+static int ctrl_left(const struct ctrl *c)
+{
+	int64_t left = c->deadline - now_ms();
+
+	return left > 0 ? (int)left : 0;
+}
+
+/* A turn of the loop while something else is waited for, which may put off the deadline. */
+static void ctrl_turn(struct ctrl *c, int timeout_ms)
+{
+	uint64_t served = queues_committed(c->serving);
+
+	queue_turn(c->serving, timeout_ms);
+	if (c->patient && queues_committed(c->serving) != served)
+		ctrl_set_deadline(c);
 }
 
 /*
- * A mount of it or of a partition, in the mount namespace that this mountinfo
- * shows: by its number, as the name may be an alias, or by its name, as btrfs
- * has a number of its own.
+ * Send the SQE just filled and wait for its CQE, serving meanwhile. Returns
+ * its res, or -ETIME: the operation is then still in flight.
  */
-static bool usage_mountinfo(const char *mountinfo, uint32_t id, char *text, size_t len)
+static int ctrl_wait(struct ctrl *c)
 {
-	bool found = false;
-	struct lines l;
-	char *line;
+	int ret;
 
-	lines_open(&l, open(mountinfo, O_RDONLY | O_CLOEXEC));
-	while (!found && (line = lines_next(&l))) {
-		/* 36 35 98:0 / /mnt rw shared:1 - ext4 /dev/ublkb0 rw */
-		const char *devno = text_word(line, 2), *where = text_word(line, 4), *dash = where;
-
-		while (*dash && strncmp(dash, "- ", 2))
-			dash = text_word(dash, 1);
-		found = is_node(text_word(dash, 2), NODE_BASE, id) || is_devno(devno, strcspn(devno, " "), id);
-		if (found)
-			text_print(text, len, "mounted on %.*s", (int)strcspn(where, " "), where);
+	c->answered = false;
+	ret = uring_enter(&c->ring, 0, -1);
+	if (ret < 0)
+		return ret;
+	for (;;) {
+		ctrl_reap(c);
+		if (c->answered)
+			return c->res;
+		if (!ctrl_left(c))
+			return -ETIME;
+		if (!c->serving) {
+			ret = uring_enter(&c->ring, 1, ctrl_left(c));
+			if (ret < 0 && ret != -ETIME && ret != -EINTR)
+				return ret;
+			continue;
+		}
+		/* every time: the poll may have fired for the command before */
+		queue_watch_ctrl(c->serving);
+		ctrl_turn(c, ctrl_left(c));
 	}
-	lines_close(&l);
-	return found;
+}
+
+static struct io_uring_sqe *ctrl_sqe(struct ctrl *c, uint8_t opcode, int fd)
+{
+	struct io_uring_sqe *sqe = uring_get_sqe(&c->ring);
+
+	/* one command at a time, besides some given up on: there is always room */
+	must(sqe);
+	memset(sqe, 0, sizeof(*sqe) << c->ring.sqe_shift);
+	sqe->opcode = opcode;
+	sqe->fd = fd;
+	sqe->user_data = ++c->seq;
+	return sqe;
+}
+
+static uint32_t cmd_encode(enum encoding enc, unsigned nr, size_t size)
+{
+	/* as the kernel has them: what only reads back is _IOR, the rest _IOWR */
+	bool reads = nr == UBLK_CMD_GET_QUEUE_AFFINITY || nr == UBLK_CMD_GET_DEV_INFO ||
+		     nr == UBLK_CMD_GET_PARAMS || nr == UBLK_CMD_GET_FEATURES ||
+		     nr == UBLK_CMD_DEL_DEV_ASYNC;
+
+	if (enc == ENC_LEGACY)
+		return nr;
+	return UBLK_IOC(reads ? UBLK_IOC_R : UBLK_IOC_WR, nr, size);
+}
+
+static int ctrl_try(struct ctrl *c, enum encoding enc, unsigned nr,
+		    const struct ublksrv_ctrl_cmd *cmd)
+{
+	struct io_uring_sqe *sqe = ctrl_sqe(c, IORING_OP_URING_CMD, c->fd);
+
+	sqe->cmd_op = cmd_encode(enc, nr, sizeof(*cmd));
+	memcpy(sqe->cmd, cmd, sizeof(*cmd));
+	return ctrl_wait(c);
 }
 
 /*
- * Mounted anywhere? A server has a mount namespace of its own, and a mount may
- * be in one that neither it nor we are in: every process's is looked at, each once.
+ * One control command. Returns its res or -ETIME. A driver that does not know
+ * the ioctl encoding looks the device up before it says so, which makes
+ * -ENODEV ambiguous: as long as no command has succeeded, the other numbering
+ * is tried as well. Kernel: ublk_ctrl_uring_cmd().
  */
-static bool usage_mount(uint32_t id, char *text, size_t len)
+static int ctrl_send(struct ctrl *c, unsigned nr, struct ublksrv_ctrl_cmd cmd)
 {
-	ino_t seen[64];
-	unsigned nr = 0;
-	char path[300];
-	const char *name;
-	bool found = usage_mountinfo("/proc/self/mountinfo", id, text, len);
-	struct dir d;
+	int ret;
 
-	dir_open(&d, AT_FDCWD, "/proc");
-	while (!found && (name = dir_next(&d))) {
-		struct stat st;
-		unsigned i = 0;
+	if (nr != UBLK_CMD_GET_QUEUE_AFFINITY)
+		cmd.queue_id = UINT16_MAX;
+	if (c->enc != ENC_UNKNOWN)
+		return ctrl_try(c, c->enc, nr, &cmd);
 
-		if (!isdigit((unsigned char)name[0]))
-			continue;
-		text_print(path, sizeof(path), "/proc/%s/ns/mnt", name);
-		if (stat(path, &st))
-			continue;
-		while (i < nr && seen[i] != st.st_ino)
-			i++;
-		if (i < nr)
-			continue;
-		if (nr < ARRAY_SIZE(seen))
-			seen[nr++] = st.st_ino;
-		text_print(path, sizeof(path), "/proc/%s/mountinfo", name);
-		found = usage_mountinfo(path, id, text, len);
-	}
-	dir_close(&d);
-	return found;
-}
-
-static bool usage_swap(uint32_t id, char *text, size_t len)
-{
-	bool found = false;
-	struct lines l;
-	char *line;
-
-	lines_open(&l, open("/proc/swaps", O_RDONLY | O_CLOEXEC));
-	while (!found && (line = lines_next(&l)))
-		found = is_node(line, NODE_BASE, id);
-	lines_close(&l);
-	if (found)
-		text_print(text, len, "in use as swap");
-	return found;
-}
-
-/* The first name in a directory that does not begin with a dot. */
-static bool dir_first(const char *path, char *text, size_t len)
-{
-	const char *name;
-	struct dir d;
-
-	dir_open(&d, AT_FDCWD, path);
-	while ((name = dir_next(&d)) && name[0] == '.')
-		;
-	if (name)
-		text_print(text, len, "%s", name);
-	dir_close(&d);
-	return name;
-}
-
-/* A device-mapper or md device on top, of the whole or of a partition. */
-static bool usage_holder(uint32_t id, char *text, size_t len)
-{
-	char base[64], path[384], holder[64];
-	const char *name;
-	bool found;
-	struct dir d;
-
-	text_print(base, sizeof(base), "/sys/block/ublkb%u", id);
-	text_print(path, sizeof(path), "%s/holders", base);
-	found = dir_first(path, holder, sizeof(holder));
-	dir_open(&d, AT_FDCWD, base);
-	while (!found && (name = dir_next(&d))) {
-		if (strncmp(name, "ublkb", 5))
-			continue;
-		text_print(path, sizeof(path), "%s/%s/holders", base, name);
-		found = dir_first(path, holder, sizeof(holder));
-	}
-	dir_close(&d);
-	if (found)
-		text_print(text, len, "held by %s", holder);
-	return found;
-}
-
-static bool pid_has_open(const char *pid, const char *base, uint32_t id)
-{
-	char path[320], target[NODE_LEN + 16];
-	bool found = false;
-	const char *name;
-	struct dir d;
-
-	text_print(path, sizeof(path), "/proc/%s/fd", pid);
-	dir_open(&d, AT_FDCWD, path);
-	while (!found && (name = dir_next(&d))) {
-		ssize_t n;
-
-		text_print(path, sizeof(path), "/proc/%s/fd/%s", pid, name);
-		n = readlink(path, target, sizeof(target) - 1);
-		if (n <= 0)
-			continue;
-		target[n] = 0;
-		found = is_node(target, base, id);
-	}
-	dir_close(&d);
-	return found;
-}
-
-/* Not cmdline: reading that one waits for a process that faults on our device. */
-static void pid_name(const char *pid, char *name, size_t len)
-{
-	char path[320];
-	ssize_t n;
-
-	text_print(path, sizeof(path), "/proc/%s/comm", pid);
-	n = text_read(path, name, len);
-	name[n > 0 ? n - 1 : 0] = 0;
-}
-
-static bool usage_process(const char *base, uint32_t id, char *text, size_t len)
-{
-	bool found = false;
-	const char *pid;
-	char name[32];
-	struct dir d;
-
-	dir_open(&d, AT_FDCWD, "/proc");
-	while (!found && (pid = dir_next(&d))) {
-		if (!isdigit((unsigned char)pid[0]) || !pid_has_open(pid, base, id))
-			continue;
-		pid_name(pid, name, sizeof(name));
-		text_print(text, len, "opened by process %.20s (%s)", pid, name);
-		found = true;
-	}
-	dir_close(&d);
-	return found;
-}
-
-/*
- * Is the device in use, and by what? Looks only into /proc and /sys, which
- * never waits for the device itself: a server may ask about its own.
- */
-static bool dev_in_use(uint32_t id, char *text, size_t len)
-{
-	return usage_mount(id, text, len) || usage_swap(id, text, len) ||
-	       usage_holder(id, text, len) || usage_process(NODE_BASE, id, text, len);
-}
-
-/* ---- the disk, as a client sees it: never from its own server ---- */
-
-/* Open the node, look for partitions if that is wanted, and read the first block. Returns 0 or -errno. */
-static int disk_try(uint32_t id, uint32_t block_size, bool rescan)
-{
-	char node[NODE_LEN], block[4096];
-	int fd, ret = 0;
-
-	text_print(node, sizeof(node), NODE_BASE "%u", id);
-	fd = node_open(node, O_RDONLY);
-	if (fd < 0)
-		return fd;
-	if (rescan)
-		(void)ioctl(fd, RRPART);	/* no partitions is no reason to fail */
-	errno = EIO;
-	if (pread(fd, block, block_size, 0) != (ssize_t)block_size)
-		ret = -errno;
-	close(fd);	/* writes back what others left dirty */
+	ret = ctrl_try(c, ENC_IOCTL, nr, &cmd);
+	if (ret >= 0)
+		c->enc = ENC_IOCTL;
+	if (ret != -EOPNOTSUPP && ret != -ENODEV)
+		return ret;
+	if (nr == UBLK_CMD_GET_FEATURES)
+		return ret;	/* younger than the encoding */
+	ret = ctrl_try(c, ENC_LEGACY, nr, &cmd);
+	if (ret >= 0)
+		c->enc = ENC_LEGACY;
 	return ret;
 }
 
-/* How many requests its clients may have under way. No word on failure: it is for the worst case only. */
-static void disk_limit(uint32_t id, uint32_t nr_requests)
+static void ctrl_close(struct ctrl *c)
 {
-	char path[64], text[16];
-	const size_t n = text_print(text, sizeof(text), "%u", nr_requests);
-	int fd;
-
-	text_print(path, sizeof(path), "/sys/block/ublkb%u/queue/nr_requests", id);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return;
-	if (write(fd, text, n) != (ssize_t)n)
-		debug("%s: %s", path, strerror(errno));
-	close(fd);
+	uring_exit(&c->ring);
+	if (c->fd >= 0)
+		close(c->fd);
+	c->fd = -1;
 }
 
-/*
- * Claimed in a way that /proc does not show: mounted in another namespace, for
- * one. Opens the device.
- */
-static bool disk_claimed(uint32_t id, char *text, size_t len)
+static int ctrl_try_node(struct ctrl *c)
 {
-	char node[NODE_LEN];
-	int fd;
-
-	text_print(node, sizeof(node), NODE_BASE "%u", id);
-	fd = node_try(node, O_RDONLY | O_EXCL, mounts_lack_nodes());
-	if (fd >= 0)
-		close(fd);
-	else if (errno == EBUSY)
-		text_print(text, len, "claimed by somebody whom /proc does not show");
-	return fd < 0 && errno == EBUSY;
+	c->step = STEP_CONTROL;
+	c->fd = node_try(CTRL_NODE, O_RDWR, mounts_are_left());
+	return c->fd < 0 ? -errno : 0;
 }
 
-/* Write back what is dirty on one node, also of a filesystem that is mounted from it. */
-static int disk_flush_node(const char *name)
+/* Open the control node, and load the driver for it, among the caller's mounts. Returns 0 or -errno with c->step set. */
+static int ctrl_open_node(struct ctrl *c, bool load)
 {
-	char path[300];
-	int fd, ret;
+	int ret = ctrl_try_node(c);
 
-	text_print(path, sizeof(path), "/dev/%s", name);
-	fd = node_try(path, O_RDONLY, mounts_lack_nodes());
-	if (fd < 0)
-		return -errno;
-	ret = fsync(fd) || ioctl(fd, FLSBUF, 0) ? -errno : 0;
-	close(fd);
+	if ((ret == -ENOENT || ret == -ENODEV || ret == -ENXIO) && load) {
+		driver_load();
+		ret = ctrl_try_node(c);
+	}
 	return ret;
 }
 
-/* The same for the disk, its partitions, and whatever device-mapper and md have made of them. */
-static int disk_flush(uint32_t id)
+/* Open the control plane, if need be from the node on. Returns 0 or -errno with c->step set. */
+static int ctrl_open(struct ctrl *c, bool load)
 {
-	char base[64], text[160];
-	const char *name;
-	int ret, one;
-	struct dir d;
+	struct ublksrv_ctrl_cmd cmd = { .dev_id = UINT32_MAX };
+	int ret;
 
-	if (usage_holder(id, text, sizeof(text)))
-		sync();
-	text_print(base, sizeof(base), "/sys/block/ublkb%u", id);
-	dir_open(&d, AT_FDCWD, base);
-	ret = 0;
-	while ((name = dir_next(&d))) {
-		if (strncmp(name, "ublkb", 5))
-			continue;
-		one = disk_flush_node(name);
-		ret = ret ? ret : one;
-	}
-	dir_close(&d);
-	one = disk_flush_node(strrchr(base, '/') + 1);
-	return ret ? ret : one;
+	ctrl_set_deadline(c);
+	ret = c->fd >= 0 ? 0 : ctrl_open_node(c, load);
+	/* is it only that nobody has made the node? */
+	if (ret == -ENOENT && !c->stay && !mounts_are_left() && mounts_leave() == 0)
+		ret = ctrl_try_node(c);
+	if (ret)
+		return ret;
+	c->step = STEP_RING;
+	ret = uring_init(&c->ring, 8, IORING_SETUP_SQE128);
+	if (ret)
+		return ret;
+
+	cmd.addr = (uintptr_t)&c->features_buf;
+	cmd.len = UBLK_FEATURES_LEN;
+	if (ctrl_send(c, UBLK_CMD_GET_FEATURES, cmd) == 0)
+		c->features = c->features_buf;
+	return 0;
 }
 
-/* A live device whose server, as far as the driver says, still runs. */
-static bool info_has_server(const struct ublksrv_ctrl_dev_info *info)
+/* c->info of a device. Returns 0, -ENODEV, -EPERM or -ETIME. */
+static int ctrl_get_info(struct ctrl *c, uint32_t id)
 {
-	return info->state == UBLK_S_DEV_LIVE && info->ublksrv_pid > 0 && kill(info->ublksrv_pid, 0) == 0;
+	struct ublksrv_ctrl_cmd cmd = {
+		.dev_id = id,
+		.addr = (uintptr_t)&c->info,
+		.len = sizeof(c->info),
+	};
+
+	c->step = STEP_INFO;
+	return ctrl_send(c, UBLK_CMD_GET_DEV_INFO, cmd);
+}
+
+/* c->params of a device. Returns 0, -ENODEV, -EPERM or -ETIME. */
+static int ctrl_get_params(struct ctrl *c, uint32_t id)
+{
+	struct ublksrv_ctrl_cmd cmd = {
+		.dev_id = id,
+		.addr = (uintptr_t)&c->params,
+		.len = sizeof(c->params),
+	};
+
+	c->step = STEP_INFO;
+	c->params = (struct ublk_params){ .len = sizeof(c->params) };
+	return ctrl_send(c, UBLK_CMD_GET_PARAMS, cmd);
+}
+
+/* A command that has no buffer. data is the server's pid for START_DEV, else 0. */
+static int ctrl_simple(struct ctrl *c, enum step step, unsigned nr, uint32_t id, uint64_t data)
+{
+	struct ublksrv_ctrl_cmd cmd = { .dev_id = id, .data = { data } };
+
+	c->step = step;
+	return ctrl_send(c, nr, cmd);
+}
+
+static bool ctrl_is_gone(struct ctrl *c, uint32_t id, uint64_t cookie)
+{
+	return ctrl_get_info(c, id) == -ENODEV || c->info.ublksrv_flags != cookie;
+}
+
+/*
+ * Wait until the device has left its number. DEL_DEV waits as well, but for
+ * the number to be free, and misses that when somebody takes it at once.
+ */
+static int ctrl_wait_gone(struct ctrl *c, uint32_t id, uint64_t cookie, int timeout_ms)
+{
+	int64_t end = now_ms() + timeout_ms;
+
+	while (!ctrl_is_gone(c, id, cookie)) {
+		if (now_ms() >= end) {
+			c->step = STEP_DEL;
+			return -ETIME;
+		}
+		nap_ms(2);
+	}
+	/* the driver drops the device, then frees its number, and of that it does not tell */
+	nap_ms(5);
+	return 0;
 }
 
 /* ---- stop and remove ---- */
@@ -2702,119 +2963,6 @@ static int dev_del(struct ctrl *c, uint32_t id)
 		ret = ctrl_simple(c, STEP_DEL, UBLK_CMD_DEL_DEV, id, 0);
 	}
 	return ret == -ENODEV ? 0 : ret;
-}
-
-/* ---- what a server must not do to the machine, nor the machine to it ---- */
-
-enum capability {
-	CAP_DAC_READ_SEARCH = 2, CAP_IPC_LOCK = 14, CAP_SYS_PTRACE = 19, CAP_SYS_ADMIN = 21, CAP_SYS_RESOURCE = 24,
-	CAP_MKNOD = 27,
-};
-#define CAP_BIT(n)	(1ULL << (n))
-
-struct caps {
-	uint64_t effective, permitted;
-};
-
-/* The calling thread's capabilities. Kernel: capget(). Returns 0 or -errno. */
-static int caps_get(struct caps *caps)
-{
-	struct { uint32_t version; int pid; } hdr = { .version = 0x20080522 };
-	struct { uint32_t effective, permitted, inheritable; } word[2];
-
-	if (syscall(SYS_capget, &hdr, word))
-		return -errno;
-	caps->effective = word[0].effective | (uint64_t)word[1].effective << 32;
-	caps->permitted = word[0].permitted | (uint64_t)word[1].permitted << 32;
-	return 0;
-}
-
-static int caps_set(const struct caps *caps)
-{
-	struct { uint32_t version; int pid; } hdr = { .version = 0x20080522 };
-	const struct { uint32_t effective, permitted, inheritable; } word[2] = {
-		{ (uint32_t)caps->effective, (uint32_t)caps->permitted, 0 },
-		{ (uint32_t)(caps->effective >> 32), (uint32_t)(caps->permitted >> 32), 0 },
-	};
-
-	return syscall(SYS_capset, &hdr, word) ? -errno : 0;
-}
-
-/* A ring for each queue, and what else a server has open. */
-static void limit_raise(unsigned queues)
-{
-	const rlim_t need = queues + 64;
-	struct rlimit limit;
-
-	if (prlimit(0, RLIMIT_NOFILE, NULL, &limit) || limit.rlim_cur >= need)
-		return;
-	limit.rlim_cur = need;
-	if (limit.rlim_max < need)
-		limit.rlim_max = need;
-	/* musl's setrlimit() stops all threads for it */
-	if (prlimit(0, RLIMIT_NOFILE, &limit, NULL))
-		debug("RLIMIT_NOFILE: %s", strerror(errno));
-}
-
-static void oom_protect(void)
-{
-	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, "-1000", 5) != 5)
-		debug("oom_score_adj: %s", strerror(errno));
-	if (fd >= 0)
-		close(fd);
-}
-
-/*
- * Memory may get short, and what frees it may be a write to our own device. So
- * no page of a server is had by writing to a disk (IO_FLUSHER), none of those it
- * has is taken away (locked as they are touched: not all of a RAM disk at once),
- * and the OOM killer, who would free nothing but the data, picks others. What
- * may not be done, without root, is left.
- */
-static void server_protect(void)
-{
-	volatile char stack[32 << 10];
-	struct caps caps;
-
-	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0))
-		debug("no IO_FLUSHER: %s", strerror(errno));
-	/* with a limit instead of the capability, later mappings would fail */
-	if (caps_get(&caps) || !(caps.effective & CAP_BIT(CAP_IPC_LOCK)) ||
-	    mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT))
-		debug("memory is not locked: %s", strerror(errno));
-	for (size_t i = 0; i < sizeof(stack); i += 4096)
-		stack[i] = 0;
-	oom_protect();
-}
-
-/*
- * What is not needed any more once the storage is open goes: mounts, and all
- * privileges but those to remove the device (SYS_ADMIN), to see who uses it, to
- * lock memory, to write where only root may (SYS_RESOURCE, also for IO_FLUSHER),
- * and to make nodes where nobody else does. No core file either: it would hold the users' data.
- */
-static void server_confine(bool nodes)
-{
-	uint64_t keep = CAP_BIT(CAP_DAC_READ_SEARCH) | CAP_BIT(CAP_SYS_PTRACE) | CAP_BIT(CAP_IPC_LOCK) |
-			CAP_BIT(CAP_SYS_ADMIN) | CAP_BIT(CAP_SYS_RESOURCE);
-	struct caps caps;
-	int ret;
-
-	(void)mkdir("/dev", 0755);	/* where nobody has made one: for the node */
-	ret = mounts_leave();
-	if (ret)
-		debug("the caller's mounts are kept: %s", strerror(-ret));
-	oom_protect();		/* there may have been no /proc before */
-	if (nodes || mounts_caller_dev() >= 0 || mounts_lack_nodes())
-		keep |= CAP_BIT(CAP_MKNOD);
-	ret = caps_get(&caps);
-	caps.effective &= keep;
-	caps.permitted &= keep;
-	if (ret || caps_set(&caps) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
-		debug("privileges are kept: %s", strerror(errno));
-	memory_keep();
 }
 
 /* ---- the life of a device, from the server's side ---- */
@@ -3001,22 +3149,6 @@ static int server_make_queues(struct server *s)
 	return 0;
 }
 
-/*
- * Without CAP_SYS_ADMIN in effect while a queue's last tag is fetched, the
- * driver does not scan for partitions: the only way before NO_AUTO_PART_SCAN
- * (7.0). Kernel: ublk_mark_io_ready().
- */
-static int set_admin(bool on)
-{
-	struct caps caps;
-	int ret = caps_get(&caps);
-
-	if (ret)
-		return ret;
-	caps.effective = on ? caps.effective | CAP_BIT(CAP_SYS_ADMIN) : caps.effective & ~CAP_BIT(CAP_SYS_ADMIN);
-	return caps_set(&caps);
-}
-
 /* Queue 0 in this thread, the others in theirs, all fetched when it returns 0. */
 static int server_start_queues(struct server *s)
 {
@@ -3050,25 +3182,6 @@ static int server_start_queues(struct server *s)
 	for (unsigned i = 1; i <= s->nr_threads && !ret; i++)
 		ret = s->queues[i].err;
 	return ret;
-}
-
-/* What reads as nothing and takes everything; without such a node, what refuses both. */
-static int null_open(void)
-{
-	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	return fd >= 0 ? fd : open("/", O_PATH | O_CLOEXEC);
-}
-
-/* 0, 1 and 2 stay open, whatever comes: a backing file must not land there. */
-static void stdio_to_null(void)
-{
-	int fd = null_open();
-
-	for (int i = 0; i < 3 && fd >= 0; i++)
-		dup2(fd, i);
-	if (fd > 2)
-		close(fd);
 }
 
 /*
@@ -3178,8 +3291,6 @@ static int server_start(struct server *s)
 	s->ctrl.step = answer.step;
 	return answer.res;
 }
-
-#define NOT_THE_SAME "not what the device was made of: another file, or another --offset"
 
 /*
  * Open the storage. Of a device that is there already it must be the same, as
@@ -3405,400 +3516,83 @@ static void server_run(struct server *s)
 	}
 }
 
-/* ---- numbers and sizes ---- */
-
-static bool parse_number(const char *s, uint64_t *value)
-{
-	const char *end = parse_digits(s, value);
-
-	return end && !*end;
-}
+/* ---- serve/cookie ---- */
 
 /*
- * A size in bytes: digits and K, M, G, T, P (or KiB, MiB...: powers of 1024)
- * or KB, MB... (powers of 1000), in either case.
+ * A device number says little: it is used again as soon as it is free. What
+ * ADD_DEV puts into ublksrv_flags stays with the device, even without a server:
+ * a mark that it is ours, what it is made of and how, 28 random bits to tell it
+ * from the next one, and 20 that tell its storage from others.
  */
-static bool parse_size(const char *s, uint64_t *value)
-{
-	static const char units[] = "KMGTP";
-	uint64_t unit = 1024, v;
-	const char *u;
+#define COOKIE_MARK		0x75ULL		/* 'u', bits 56 to 63 */
+#define COOKIE_TYPE_SHIFT	52
+#define COOKIE_DIRECT		(1ULL << 48)
+#define COOKIE_RESILIENT	(1ULL << 49)
+#define COOKIE_RANDOM_SHIFT	20
+#define COOKIE_IDENTITY		((uint64_t)DEV_IDENTITY)
+#define COOKIE_TYPES		16	/* type is less than that */
 
-	s = parse_digits(s, &v);
-	if (!s)
-		return false;
-	*value = v;
-	if (!*s)
-		return true;
-	u = strchr(units, toupper((unsigned char)*s));
-	if (!u)
-		return false;
-	s++;
-	if (!strcasecmp(s, "b"))
-		unit = 1000;
-	else if (*s && strcasecmp(s, "ib"))
-		return false;
-	for (; u >= units; u--)
-		if (__builtin_mul_overflow(v, unit, &v))
-			return false;
-	*value = v;
-	return true;
+/* All of a cookie but the identity, which is known when the backend is open. */
+static uint64_t cookie_make(unsigned type, const struct options *o)
+{
+	uint64_t r = 0;
+
+	if (syscall(SYS_getrandom, &r, sizeof(r), 1 /* GRND_NONBLOCK */) != sizeof(r))
+		r = (uint64_t)now_ms() << 40 ^ (uint64_t)getpid() << 36;
+	return COOKIE_MARK << 56 | (uint64_t)type << COOKIE_TYPE_SHIFT | (o->direct ? COOKIE_DIRECT : 0) |
+	       (o->resilient ? COOKIE_RESILIENT : 0) | r >> 36 << COOKIE_RANDOM_SHIFT;
 }
 
-/* For people: 1G, 1.5M, 512B. Rounded down, so never more than there is. */
-static void size_text(uint64_t n, char *text, size_t len)
+static bool cookie_is_ours(uint64_t cookie)
 {
-	static const char units[] = "BKMGTPE";
-	unsigned u = 0;
-	uint64_t rest = 0;
-
-	while (n >= 1024) {
-		rest = n % 1024;
-		n /= 1024;
-		u++;
-	}
-	if (rest * 10 / 1024)
-		text_print(text, len, "%u.%u%c", (unsigned)n, (unsigned)(rest * 10 / 1024), units[u]);
-	else
-		text_print(text, len, "%u%c", (unsigned)n, units[u]);
+	return cookie >> 56 == COOKIE_MARK;
 }
 
-/* "0", "ublkb0", "/dev/ublkb0", "/dev/ublkc0" */
-static bool parse_dev(const char *s, uint32_t *id)
+/* Which of the backends it is made of: their numbers are the command line's. */
+static unsigned cookie_type(uint64_t cookie)
 {
-	uint64_t n;
-
-	if (!strncmp(s, "/dev/", 5))
-		s += 5;
-	if (!strncmp(s, "ublkb", 5) || !strncmp(s, "ublkc", 5))
-		s += 5;
-	if (!parse_number(s, &n) || n >= UBLK_MAX_UBLKS)
-		return false;
-	*id = (uint32_t)n;
-	return true;
+	return cookie >> COOKIE_TYPE_SHIFT & 0xf;
 }
 
-/* ---- backends, as the command line knows them ---- */
+/* ---- serve/life ---- */
 
-extern const struct backend backend_mem, backend_file;
-
-/* By the type in a cookie, so the order is for good: new ones go to the end. */
-static const struct backend *const backends[] = { &backend_mem, &backend_file };
-_Static_assert(ARRAY_SIZE(backends) <= COOKIE_TYPES, "a cookie has no room for that many");
-
-const struct backend *backend_nr(unsigned nr);
-const struct backend *backend_nr(unsigned nr)
-{
-	return nr < ARRAY_SIZE(backends) ? backends[nr] : NULL;
-}
-
-/* The backend of this name, or NULL. */
-static const struct backend *backend_find(const char *name)
-{
-	const struct backend *be;
-
-	for (unsigned nr = 0; (be = backend_nr(nr)); nr++)
-		if (!strcmp(be->name, name))
-			break;
-	return be;
-}
-
-/* Its number in a cookie. */
-static unsigned backend_type(const struct backend *be)
-{
-	unsigned type = 0;
-
-	while (backends[type] != be)
-		type++;
-	return type;
-}
-
-/* What the device with this cookie is made of, or NULL if it is not ours. */
-static const struct backend *backend_of(uint64_t cookie)
-{
-	return cookie_is_ours(cookie) ? backend_nr(cookie_type(cookie)) : NULL;
-}
-
-static const char *backend_name(uint64_t cookie)
-{
-	const struct backend *be = backend_of(cookie);
-
-	return be ? be->name : "other";
-}
-
-/* ---- the command line: tables that are both parser and help ---- */
-
-/* What a command line says. */
-struct args {
-	struct job job;			/* for verbs that serve a device */
-	const struct verb *verb;
-	bool daemon, all, force, json, help, quiet, verbose;
-	uint64_t wait;			/* seconds */
-	char **operands;		/* of argv, in order */
-	char **command;			/* what is behind "--", or NULL */
-	int nr;
-	uint64_t given;			/* bit i: option_defs[i] was there */
+/* What a server tells the process that waits for it. */
+struct report {
+	uint32_t id;
+	uint16_t queues, depth;
 };
 
-enum { V_MAKE = 1, V_LIST = 2, V_STOP = 4, V_HELP = 8, V_CHECK = 16, V_RECOVER = 32, V_SERVE = V_MAKE | V_RECOVER };
-
-enum opt_type { OPT_FLAG, OPT_NUMBER, OPT_SIZE, OPT_STRING, OPT_CHOICE };
-
-static const struct option_def {
-	const char *name;
-	char letter;
-	enum opt_type type;
-	const char *arg;
-	size_t where;			/* in struct args */
-	uint64_t min, max;
-	unsigned verbs;
-	const char *only;		/* the backend that it is for; NULL: all */
-	const char *help;
-} option_defs[] = {
-#define FIELD(f) offsetof(struct args, f)
-#define DEVICE(f) offsetof(struct args, job.o.f)
-	{ "size", 0, OPT_SIZE, "SIZE", DEVICE(size), 512, 1ULL << 62, V_SERVE, NULL,
-	  "mem: the same as SIZE; file: how much of it to show, or to make" },
-	{ "id", 0, OPT_NUMBER, "N", DEVICE(id), 0, UBLK_MAX_UBLKS - 1, V_MAKE, NULL,
-	  "device number; default: the lowest free one" },
-	{ "queues", 0, OPT_NUMBER, "N", DEVICE(queues), 1, UBLK_MAX_NR_QUEUES, V_SERVE, NULL,
-	  "hardware queues, each with a ring and a thread; default: 1" },
-	{ "qdepth", 0, OPT_NUMBER, "N", DEVICE(qdepth), 1, UBLK_MAX_QUEUE_DEPTH, V_SERVE, NULL,
-	  "requests in flight in a queue; default: 128" },
-	{ "cpu-affinity", 0, OPT_FLAG, NULL, DEVICE(cpu_affinity), 0, 0, V_SERVE, NULL,
-	  "pin each queue's thread to the CPUs whose requests the queue takes" },
-	{ "block-size", 0, OPT_SIZE, "N", DEVICE(block_size), 512, 4096, V_SERVE, NULL,
-	  "logical block size, a power of two; default: 512" },
-	{ "max-io", 0, OPT_SIZE, "SIZE", DEVICE(max_io), 4096, 32 << 20, V_SERVE, NULL,
-	  "largest request; default: 1M" },
-	{ "read-only", 'r', OPT_FLAG, NULL, DEVICE(read_only), 0, 0, V_SERVE, NULL,
-	  "the block layer refuses writes; a file is opened for reading only" },
-	{ "recoverable", 0, OPT_FLAG, NULL, DEVICE(recoverable), 0, 0, V_SERVE, "file",
-	  "if the server dies, clients wait for \"ublk recover\"; default: they get errors" },
-	{ "resilient", 0, OPT_FLAG, NULL, DEVICE(resilient), 0, 0, V_SERVE, NULL,
-	  "if the server dies, a parent starts another, and clients see a pause" },
-	{ "no-part-scan", 0, OPT_FLAG, NULL, DEVICE(no_part_scan), 0, 0, V_SERVE, NULL,
-	  "do not look for partitions" },
-	{ "no-modprobe", 0, OPT_FLAG, NULL, DEVICE(no_modprobe), 0, 0, V_SERVE, NULL,
-	  "do not load the driver" },
-	{ "prealloc", 0, OPT_FLAG, NULL, DEVICE(prealloc), 0, 0, V_MAKE, "mem",
-	  "take all memory at once and keep it; default: as it is written, back on discard" },
-	{ "huge", 0, OPT_FLAG, NULL, DEVICE(huge), 0, 0, V_MAKE, "mem",
-	  "ask for transparent huge pages" },
-	{ "path", 0, OPT_STRING, "PATH", DEVICE(path), 0, 0, V_SERVE, "file",
-	  "the same as PATH: a regular file or a block device" },
-	{ "direct", 0, OPT_FLAG, NULL, DEVICE(direct), 0, 0, V_SERVE, "file",
-	  "bypass the page cache (O_DIRECT), if the file takes it" },
-	{ "offset", 0, OPT_SIZE, "SIZE", DEVICE(offset), 0, 1ULL << 62, V_SERVE, "file",
-	  "where in the file the device begins, a multiple of the block size; default: 0" },
-	{ "create", 0, OPT_FLAG, NULL, DEVICE(create), 0, 0, V_MAKE, "file",
-	  "make a new sparse file of --size" },
-	{ "zero-copy", 0, OPT_CHOICE, "auto|on|off", DEVICE(zero_copy), 0, 0, V_SERVE, "file",
-	  "move data straight between the client's pages and the file; default: auto" },
-	{ "daemon", 'd', OPT_FLAG, NULL, FIELD(daemon), 0, 0, V_SERVE, NULL,
-	  "print the node and return; the server stays in the background" },
-	{ "all", 0, OPT_FLAG, NULL, FIELD(all), 0, 0, V_STOP, NULL,
-	  "every device that ublk or another server made" },
-	{ "force", 0, OPT_FLAG, NULL, FIELD(force), 0, 0, V_STOP, NULL,
-	  "even if it is in use; dirty pages are still written" },
-	{ "wait", 0, OPT_NUMBER, "SECONDS", FIELD(wait), 0, 86400, V_STOP, NULL,
-	  "wait for it to become free; default: 0" },
-	{ "json", 0, OPT_FLAG, NULL, FIELD(json), 0, 0, V_LIST | V_CHECK, NULL,
-	  "for scripts" },
-	{ "quiet", 'q', OPT_FLAG, NULL, FIELD(quiet), 0, 0, V_SERVE | V_STOP | V_LIST, NULL,
-	  "errors only" },
-	{ "verbose", 'v', OPT_FLAG, NULL, FIELD(verbose), 0, 0, V_SERVE | V_STOP | V_LIST, NULL,
-	  "say what is done" },
-	{ "help", 'h', OPT_FLAG, NULL, FIELD(help), 0, 0, V_SERVE | V_STOP | V_LIST | V_CHECK | V_HELP, NULL,
-	  "this page" },
-#undef DEVICE
-#undef FIELD
-};
-
-_Static_assert(ARRAY_SIZE(option_defs) <= 64, "args.given");
-
-struct verb {
-	const char *name;
-	unsigned bit;
-	const char *operands;		/* for the usage line */
-	int max;			/* how many */
-	int (*run)(const struct args *a);	/* returns the exit status */
-	const struct backend *be;	/* what a device is made of, for verbs that make one */
-	const char *help;
-};
-
-static const struct option_def *option_find(const char *name, size_t len)
+/*
+ * Fork a server off, which serves the device or guards the one that does. It
+ * reports by one pipe, whose end is also its own, however that comes about; the
+ * end of the other tells it of ours. Each side gets its ends, to close. Returns
+ * as fork() does, or -errno.
+ */
+static pid_t server_fork(int *report_fd, int *hold_fd)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(option_defs); i++)
-		if (strlen(option_defs[i].name) == len && !strncmp(option_defs[i].name, name, len))
-			return &option_defs[i];
-	return NULL;
-}
+	int report[2], hold[2], err;
+	pid_t pid;
 
-static const char *operand_name(const struct backend *be)
-{
-	return option_find(be->operand, strlen(be->operand))->arg;
-}
-
-/* Does the verb take this option? */
-static bool option_is_of(const struct option_def *d, const struct verb *v)
-{
-	return d->verbs & v->bit && (!d->only || !v->be || !strcmp(d->only, v->be->name));
-}
-
-static const struct option_def *option_find_letter(char c)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(option_defs); i++)
-		if (c && option_defs[i].letter == c)
-			return &option_defs[i];
-	return NULL;
-}
-
-/* One line, status 2. */
-__attribute__((format(printf, 2, 3)))
-static int args_error(const struct verb *v, const char *fmt, ...)
-{
-	char text[512];
-	va_list ap;
-
-	va_start(ap, fmt);
-	text_vprint(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	if (v)
-		say("%s: %s; see \"ublk help %s\"", v->name, text, v->name);
-	else
-		say("%s; see \"ublk help\"", text);
-	return EXIT_USAGE;
-}
-
-/* Which of "auto|on|off" is this? */
-static bool choice_find(const char *choices, const char *value, uint64_t *which)
-{
-	const size_t len = strlen(value);
-	uint64_t n = 0;
-
-	for (const char *c = choices; c; n++) {
-		size_t l = strcspn(c, "|");
-
-		if (l == len && !strncmp(c, value, len)) {
-			*which = n;
-			return true;
-		}
-		c = c[l] ? c + l + 1 : NULL;
+	if (pipe2(report, O_CLOEXEC))
+		return -errno;
+	if (pipe2(hold, O_CLOEXEC)) {
+		err = errno;
+		close(report[0]);
+		close(report[1]);
+		return -err;
 	}
-	return false;
+	pid = fork();
+	err = errno;
+	*report_fd = report[pid == 0];
+	*hold_fd = hold[pid != 0];
+	close(report[pid != 0]);
+	close(hold[pid == 0]);
+	if (pid >= 0)
+		return pid;
+	close(*report_fd);
+	close(*hold_fd);
+	return -err;
 }
-
-/* A value into its place. word is what the user wrote, for the message. */
-static int option_store(const struct verb *v, struct args *a, const struct option_def *d,
-			const char *word, const char *value)
-{
-	void *where = (char *)a + d->where;
-	const uint64_t bit = 1ULL << (d - option_defs);
-	uint64_t n = 0;
-	bool ok;
-
-	if (a->given & bit)
-		return args_error(v, "%s: --%s is given twice", word, d->name);
-	a->given |= bit;
-	switch (d->type) {
-	case OPT_FLAG:
-		*(bool *)where = true;
-		return 0;
-	case OPT_STRING:
-		*(const char **)where = value;
-		return *value ? 0 : args_error(v, "%s: --%s is empty", word, d->name);
-	case OPT_CHOICE:
-		if (choice_find(d->arg, value, where))
-			return 0;
-		return args_error(v, "%s: \"%s\" is not one of %s", word, value, d->arg);
-	case OPT_NUMBER:
-	case OPT_SIZE:
-		break;
-	}
-	ok = d->type == OPT_SIZE ? parse_size(value, &n) : parse_number(value, &n);
-	if (!ok || n < d->min || n > d->max)
-		return args_error(v, "%s: \"%s\" is not a %s from %llu to %llu", word, value,
-				   d->type == OPT_SIZE ? "size (a whole number, with K, M, G, T or P)" : "number",
-				   (unsigned long long)d->min, (unsigned long long)d->max);
-	*(uint64_t *)where = n;
-	return 0;
-}
-
-/* --name, --name=value, --name value. *i moves on if the next word is the value. */
-static int option_long(const struct verb *v, struct args *a, int argc, char **argv, int *i)
-{
-	const char *word = argv[*i], *name = word + 2;
-	size_t len = strcspn(name, "=");
-	const char *value = name[len] ? name + len + 1 : NULL;
-	const struct option_def *d = option_find(name, len);
-
-	if (!d || !option_is_of(d, v))
-		return args_error(v, "%s: no such option", word);
-	if (d->type == OPT_FLAG) {
-		if (value)
-			return args_error(v, "%s: --%s takes no value", word, d->name);
-	} else if (!value) {
-		if (*i + 1 >= argc)
-			return args_error(v, "%s: the value is missing: --%s=%s", word, d->name, d->arg);
-		value = argv[++*i];
-	}
-	return option_store(v, a, d, word, value);
-}
-
-/* -d, -dq: only flags have letters */
-static int option_letters(const struct verb *v, struct args *a, const char *word)
-{
-	for (const char *c = word + 1; *c; c++) {
-		const struct option_def *d = option_find_letter(*c);
-		int ret;
-
-		if (!d || !option_is_of(d, v))
-			return args_error(v, "%s: no such option", word);
-		ret = option_store(v, a, d, word, NULL);
-		if (ret)
-			return ret;
-	}
-	return 0;
-}
-
-/* Fill *a from the words behind the verb. Returns 0 or EXIT_USAGE, having said why. */
-static int args_parse(const struct verb *v, struct args *a, int argc, char **argv)
-{
-	int ret = 0;
-
-	*a = (struct args){
-		.job = {
-			.be = v->be,
-			.o = { .id = ID_ANY, .queues = 1, .qdepth = 128, .max_io = 1 << 20 },
-		},
-		.verb = v,
-		.operands = argv,
-	};
-	for (int i = 0; i < argc && !ret; i++) {
-		if (!strcmp(argv[i], "--") && v->be) {
-			a->command = argv + i + 1;
-			if (i + 1 == argc)
-				ret = args_error(v, "--: the command is missing");
-			break;
-		}
-		if (!strncmp(argv[i], "--", 2) && argv[i][2])
-			ret = option_long(v, a, argc, argv, &i);
-		else if (argv[i][0] == '-' && argv[i][1])
-			ret = option_letters(v, a, argv[i]);
-		else if (a->nr == v->max)
-			ret = args_error(v, "%s: one argument too many", argv[i]);
-		else
-			a->operands[a->nr++] = argv[i];
-		if (a->help)
-			return 0;
-	}
-	quiet = a->quiet;
-	verbose = a->verbose;
-	return ret;
-}
-
-/* ---- verbs that serve a device ---- */
 
 static void server_banner(const struct server *s)
 {
@@ -3818,37 +3612,6 @@ static int print_node(uint32_t id)
 	errno = EIO;	/* for a short write */
 	return write(STDOUT_FILENO, line, n) == (ssize_t)n ? 0 : -errno;
 }
-
-/* Signals that stop a server, and the end of children; blocked before any thread is made. */
-static int signals_open(bool daemon, bool children)
-{
-	sigset_t set;
-	int fd;
-
-	signal(SIGPIPE, SIG_IGN);
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	if (children)
-		sigaddset(&set, SIGCHLD);
-	/* in the background it means nothing, and nohup ignores it for us */
-	if (!daemon && signal(SIGHUP, SIG_IGN) != SIG_IGN) {
-		signal(SIGHUP, SIG_DFL);
-		sigaddset(&set, SIGHUP);
-	} else {
-		signal(SIGHUP, SIG_IGN);
-	}
-	if (sigprocmask(SIG_BLOCK, &set, NULL))
-		return -errno;
-	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return fd < 0 ? -errno : fd;
-}
-
-/* What a server tells the process that waits for it. */
-struct report {
-	uint32_t id;
-	uint16_t queues, depth;
-};
 
 /* Tell whoever waits that the device is there: a process, or a person and a script. */
 static int server_announce(struct server *s)
@@ -3916,93 +3679,7 @@ static int server_life(struct server *s)
 	return status;
 }
 
-static int guard(struct server *s);
-
-static char *own_name;
-
-void process_named(char *argv0)
-{
-	own_name = argv0;
-}
-
-/*
- * Whoever switches from an initramfs to the real root, or shuts down, kills
- * what is left, but by a convention of systemd's not those whose name begins
- * with @: the storage it lies on would go. Only for what an initramfs starts.
- */
-static void process_stay(void)
-{
-	enum { RAMFS = 0x858458f6, TMPFS = 0x01021994 };
-	struct statfs root;
-	bool initramfs = access("/etc/initrd-release", F_OK) == 0;
-
-	if (!initramfs && statfs("/", &root) == 0)
-		initramfs = (uint32_t)root.f_type == RAMFS || (uint32_t)root.f_type == TMPFS;
-	if (initramfs && own_name && *own_name)
-		*own_name = '@';
-}
-
-/*
- * Make a device, or take it over, serve it, remove it. In the foreground both
- * descriptors are -1; otherwise they are the server's ends of struct background.
- */
-static int serve_here(const struct job *job, int report_fd, int hold_fd)
-{
-	static struct server server;	/* until the end of the process: a thread may still hang on it */
-	struct server *s = &server;
-
-	*s = (struct server){
-		.be = job->be,
-		.o = &job->o,
-		.ctrl = CTRL_NONE,
-		.cookie = job->cookie,
-		.recover = job->recover,
-		.id = (uint32_t)job->o.id,
-		.char_fd = -1,
-		.dev.fd = -1,
-		.probe_fd = -1,
-		.report_fd = report_fd,
-		.hold_fd = hold_fd,
-		.background = report_fd >= 0,
-	};
-	sem_init(&s->ready, 0, 0);
-	if (report_fd < 0)	/* what the caller left open is not ours to keep open */
-		(void)syscall(SYS_close_range, 3, ~0U, 0);
-	process_stay();
-	limit_raise((unsigned)job->o.queues);
-	server_protect();
-	return job->o.resilient ? guard(s) : server_life(s);
-}
-
-/* The numbers of all devices, sorted; *ids goes to dev_ids_end(). Returns how many. */
-static int dev_ids(uint32_t **ids)
-{
-	const char *name;
-	struct dir d;
-	int nr = 0, i;
-
-	/* as many as there can be: memory is taken as it is filled */
-	*ids = pages_get(UBLK_MAX_UBLKS * sizeof(**ids));
-	if (!dir_open(&d, AT_FDCWD, "/sys/class/ublk-char"))
-		dir_open(&d, AT_FDCWD, "/dev");		/* no sysfs */
-	while (*ids && nr < UBLK_MAX_UBLKS && (name = dir_next(&d))) {
-		uint32_t id;
-
-		if (strncmp(name, "ublkc", 5) || !parse_dev(name, &id))
-			continue;
-		for (i = nr++; i > 0 && (*ids)[i - 1] > id; i--)
-			(*ids)[i] = (*ids)[i - 1];
-		(*ids)[i] = id;
-	}
-	dir_close(&d);
-	return nr;
-}
-
-static void dev_ids_end(uint32_t *ids)
-{
-	if (ids)
-		munmap(ids, UBLK_MAX_UBLKS * sizeof(*ids));
-}
+/* ---- serve/orphan ---- */
 
 /*
  * The server died on its way up, and may have left a half-made device that
@@ -4065,37 +3742,12 @@ static void orphan_remove(uint64_t cookie, bool restart)
 		continue;
 }
 
-/*
- * Fork a server off, which serves the device or guards the one that does. It
- * reports by one pipe, whose end is also its own, however that comes about; the
- * end of the other tells it of ours. Each side gets its ends, to close. Returns
- * as fork() does, or -errno.
- */
-static pid_t server_fork(int *report_fd, int *hold_fd)
-{
-	int report[2], hold[2], err;
-	pid_t pid;
+/* ---- serve/guard ---- */
 
-	if (pipe2(report, O_CLOEXEC))
-		return -errno;
-	if (pipe2(hold, O_CLOEXEC)) {
-		err = errno;
-		close(report[0]);
-		close(report[1]);
-		return -err;
-	}
-	pid = fork();
-	err = errno;
-	*report_fd = report[pid == 0];
-	*hold_fd = hold[pid != 0];
-	close(report[pid != 0]);
-	close(hold[pid == 0]);
-	if (pid >= 0)
-		return pid;
-	close(*report_fd);
-	close(*hold_fd);
-	return -err;
-}
+#define SHORT_LIFE_MS	500
+#define SHORT_LIVES	16	/* in a row, and we give up */
+#define BACKOFF_MS	400	/* at most */
+#define ASKED_MS	3000	/* a stop that a dying server was asked for */
 
 /*
  * --resilient: the parent of the servers of one device, one after the other. It
@@ -4114,11 +3766,6 @@ struct guard {
 	unsigned short_lives;	/* in a row */
 	int status;		/* of the announcement */
 };
-
-#define SHORT_LIFE_MS	500
-#define SHORT_LIVES	16	/* in a row, and we give up */
-#define BACKOFF_MS	400	/* at most */
-#define ASKED_MS	3000	/* a stop that a dying server was asked for */
 
 static int guard_spawn(struct guard *g)
 {
@@ -4291,6 +3938,8 @@ static int guard(struct server *s)
 	return g.status ? g.status : status;
 }
 
+/* ---- serve/background ---- */
+
 /* A server in the background, as the process that started it sees it. */
 struct background {
 	pid_t pid;
@@ -4298,6 +3947,38 @@ struct background {
 	struct report report;	/* of the device, once that is usable */
 	int hold_fd;		/* as long as this is open, it serves; -1: for good */
 };
+
+/*
+ * Make a device, or take it over, serve it, remove it. In the foreground both
+ * descriptors are -1; otherwise they are the server's ends of struct background.
+ */
+static int serve_here(const struct job *job, int report_fd, int hold_fd)
+{
+	static struct server server;	/* until the end of the process: a thread may still hang on it */
+	struct server *s = &server;
+
+	*s = (struct server){
+		.be = job->be,
+		.o = &job->o,
+		.ctrl = CTRL_NONE,
+		.cookie = job->cookie,
+		.recover = job->recover,
+		.id = (uint32_t)job->o.id,
+		.char_fd = -1,
+		.dev.fd = -1,
+		.probe_fd = -1,
+		.report_fd = report_fd,
+		.hold_fd = hold_fd,
+		.background = report_fd >= 0,
+	};
+	sem_init(&s->ready, 0, 0);
+	if (report_fd < 0)	/* what the caller left open is not ours to keep open */
+		(void)syscall(SYS_close_range, 3, ~0U, 0);
+	process_stay();
+	limit_raise((unsigned)job->o.queues);
+	server_protect();
+	return job->o.resilient ? guard(s) : server_life(s);
+}
 
 /* Wait until the server has made its device. Returns the exit status. */
 static int background_wait(struct background *bg, int report_fd)
@@ -4361,7 +4042,85 @@ static int background_start(const struct job *job, struct background *bg, bool h
 	return status;
 }
 
-/* ---- verbs: a device for as long as a command runs ---- */
+/* ---- serve/stop ---- */
+
+#define RESTART_MS	2000	/* that a guard may take, see guard_restart() */
+
+/*
+ * Stop one device and see it gone. Our own servers remove their device
+ * themselves once it is stopped; others exit and leave it, dead.
+ */
+static int stop_one(struct ctrl *c, uint32_t id, bool force, uint64_t wait, char *text, size_t len)
+{
+	int64_t end = now_ms() + (int64_t)wait * 1000;
+	int64_t grace = now_ms() + GRACE_MS;
+	uint64_t cookie;
+	int pidfd = -1, guard_fd = -1;
+	int ret;
+
+	ctrl_set_deadline(c);
+	ret = ctrl_get_info(c, id);
+	if (ret)
+		return ret;
+	cookie = c->info.ublksrv_flags;
+	/* between two servers of a guard: the next one is to write what is dirty */
+	for (int64_t until = now_ms() + RESTART_MS; c->info.state == UBLK_S_DEV_QUIESCED && cookie_is_ours(cookie) &&
+	     cookie & COOKIE_RESILIENT && now_ms() < until; ) {
+		nap_ms(20);
+		ret = ctrl_get_info(c, id);
+		if (ret)
+			return ret;
+	}
+	/* not one whose server is about to start it: before 7.x the driver would not survive */
+	if (c->info.state == UBLK_S_DEV_DEAD && !force && usage_process("/dev/ublkc", id, text, len)) {
+		c->step = STEP_STOP;
+		return -EBUSY;
+	}
+	if (c->info.state != UBLK_S_DEV_DEAD) {
+		/* ours ends with its device; another may have more of them */
+		if (cookie_is_ours(cookie) && c->info.state == UBLK_S_DEV_LIVE)
+			pidfd = pidfd_of(c->info.ublksrv_pid);
+		if (pidfd >= 0 && cookie & COOKIE_RESILIENT)
+			guard_fd = pidfd_of(guard_of(c->info.ublksrv_pid));
+		while ((ret = dev_stop(c, id, force, text, len)) == -EBUSY &&
+		       now_ms() < (end > grace ? end : grace)) {
+			nap_ms(50);
+			ctrl_set_deadline(c);	/* it counts from when the device is free */
+		}
+	}
+	for (int i = 0; i < 2; i++) {
+		struct pollfd p = { .fd = i ? guard_fd : pidfd, .events = POLLIN };
+
+		if (p.fd < 0)
+			continue;
+		if (ret == 0) {
+			c->step = STEP_DEL;
+			ret = poll(&p, 1, ctrl_left(c)) == 0 ? -ETIME : 0;
+		}
+		close(p.fd);
+	}
+	if (ret == 0 && !ctrl_is_gone(c, id, cookie))
+		ret = dev_del(c, id);
+	if (ret == 0)
+		ret = ctrl_wait_gone(c, id, cookie, ctrl_left(c));
+	if (ret == 0)
+		nodes_forget(id);
+	return ret;
+}
+
+static int stop_and_tell(struct ctrl *c, uint32_t id, bool force, uint64_t wait)
+{
+	char node[NODE_LEN], text[160] = "";
+	int ret = stop_one(c, id, force, wait, text, sizeof(text));
+
+	text_print(node, sizeof(node), "/dev/ublkb%u", id);
+	if (ret)
+		return fail(node, c->step, ret, text[0] && ret == -EBUSY ? text : NULL);
+	debug("%s: gone", node);
+	return 0;
+}
+
+/* ---- serve/command ---- */
 
 /* The environment, with two more in place of what it has by these names; NULL: no memory. setenv() is large. */
 static char **command_env(char *dev, char *id)
@@ -4445,8 +4204,6 @@ static int command_run(char **command, uint32_t id, bool *force)
 	return command_wait(pid, &set, force);
 }
 
-static int stop_and_tell(struct ctrl *c, uint32_t id, bool force, uint64_t wait);
-
 /*
  * The device lives as long as COMMAND. The server is a process of its own, so
  * that it can stay behind if COMMAND leaves the device in use; if this process
@@ -4474,6 +4231,8 @@ static int serve_command(const struct job *job, char **command)
 	return stopped && stopped != EXIT_NO_DEVICE ? stopped : status;
 }
 
+/* ---- serve/serve ---- */
+
 /*
  * Make a device, or take one over, in the way that the user wants it served:
  * as long as a command runs, in the background, or here.
@@ -4499,7 +4258,383 @@ static int serve(const struct job *job, char **command, bool background)
 	return status;
 }
 
-/* ---- verbs that make a device: one for each backend ---- */
+/* ---- cli/out ---- */
+
+/* What verbs print: in one piece when they are done, or a line at a time on a terminal. */
+static struct out {
+	char text[16384];
+	size_t len;
+	int err;	/* the errno of the first write that failed; the rest is dropped */
+} out;
+
+static void print_flush(void)
+{
+	for (size_t done = 0; done < out.len && !out.err; ) {
+		ssize_t n;
+
+		errno = EIO;	/* for nothing written */
+		n = write(STDOUT_FILENO, out.text + done, out.len - done);
+		if (n > 0)
+			done += (size_t)n;
+		else
+			out.err = errno;
+	}
+	out.len = 0;
+}
+
+/* To stdout, no more than half of out.text at once. An error shows at the end, see main(). */
+__attribute__((format(printf, 1, 2)))
+static void print(const char *fmt, ...)
+{
+	va_list ap;
+
+	if (out.len > sizeof(out.text) / 2)
+		print_flush();
+	va_start(ap, fmt);
+	out.len += text_vprint(out.text + out.len, sizeof(out.text) - out.len, fmt, ap);
+	va_end(ap);
+	if (out.len && out.text[out.len - 1] == '\n' && isatty(STDOUT_FILENO))
+		print_flush();
+}
+
+static void json_string(const char *s)
+{
+	print("\"");
+	for (; *s; s++) {
+		if (*s == '"' || *s == '\\')
+			print("\\%c", *s);
+		else if ((unsigned char)*s < ' ')
+			print("\\u%04x", *s);
+		else
+			print("%c", *s);
+	}
+	print("\"");
+}
+
+static int print_end(void)
+{
+	print_flush();
+	return -out.err;
+}
+
+/* ---- cli/backends ---- */
+
+extern const struct backend backend_mem, backend_file;
+
+/* By the type in a cookie, so the order is for good: new ones go to the end. */
+static const struct backend *const backends[] = { &backend_mem, &backend_file };
+_Static_assert(ARRAY_SIZE(backends) <= COOKIE_TYPES, "a cookie has no room for that many");
+
+static const struct backend *backend_nr(unsigned nr)
+{
+	return nr < ARRAY_SIZE(backends) ? backends[nr] : NULL;
+}
+
+/* The backend of this name, or NULL. */
+static const struct backend *backend_find(const char *name)
+{
+	const struct backend *be;
+
+	for (unsigned nr = 0; (be = backend_nr(nr)); nr++)
+		if (!strcmp(be->name, name))
+			break;
+	return be;
+}
+
+/* Its number in a cookie. */
+static unsigned backend_type(const struct backend *be)
+{
+	unsigned type = 0;
+
+	while (backends[type] != be)
+		type++;
+	return type;
+}
+
+/* What the device with this cookie is made of, or NULL if it is not ours. */
+static const struct backend *backend_of(uint64_t cookie)
+{
+	return cookie_is_ours(cookie) ? backend_nr(cookie_type(cookie)) : NULL;
+}
+
+static const char *backend_name(uint64_t cookie)
+{
+	const struct backend *be = backend_of(cookie);
+
+	return be ? be->name : "other";
+}
+
+/* ---- cli/args ---- */
+
+enum { V_MAKE = 1, V_LIST = 2, V_STOP = 4, V_HELP = 8, V_CHECK = 16, V_RECOVER = 32, V_SERVE = V_MAKE | V_RECOVER };
+
+/* What a command line says. */
+struct args {
+	struct job job;			/* for verbs that serve a device */
+	const struct verb *verb;
+	bool daemon, all, force, json, help, quiet, verbose;
+	uint64_t wait;			/* seconds */
+	char **operands;		/* of argv, in order */
+	char **command;			/* what is behind "--", or NULL */
+	int nr;
+	uint64_t given;			/* bit i: option_defs[i] was there */
+};
+
+struct verb {
+	const char *name;
+	unsigned bit;
+	const char *operands;		/* for the usage line */
+	int max;			/* how many */
+	int (*run)(const struct args *a);	/* returns the exit status */
+	const struct backend *be;	/* what a device is made of, for verbs that make one */
+	const char *help;
+};
+
+enum opt_type { OPT_FLAG, OPT_NUMBER, OPT_SIZE, OPT_STRING, OPT_CHOICE };
+
+static const struct option_def {
+	const char *name;
+	char letter;
+	enum opt_type type;
+	const char *arg;
+	size_t where;			/* in struct args */
+	uint64_t min, max;
+	unsigned verbs;
+	const char *only;		/* the backend that it is for; NULL: all */
+	const char *help;
+} option_defs[] = {
+#define FIELD(f) offsetof(struct args, f)
+#define DEVICE(f) offsetof(struct args, job.o.f)
+	{ "size", 0, OPT_SIZE, "SIZE", DEVICE(size), 512, 1ULL << 62, V_SERVE, NULL,
+	  "mem: the same as SIZE; file: how much of it to show, or to make" },
+	{ "id", 0, OPT_NUMBER, "N", DEVICE(id), 0, UBLK_MAX_UBLKS - 1, V_MAKE, NULL,
+	  "device number; default: the lowest free one" },
+	{ "queues", 0, OPT_NUMBER, "N", DEVICE(queues), 1, UBLK_MAX_NR_QUEUES, V_SERVE, NULL,
+	  "hardware queues, each with a ring and a thread; default: 1" },
+	{ "qdepth", 0, OPT_NUMBER, "N", DEVICE(qdepth), 1, UBLK_MAX_QUEUE_DEPTH, V_SERVE, NULL,
+	  "requests in flight in a queue; default: 128" },
+	{ "cpu-affinity", 0, OPT_FLAG, NULL, DEVICE(cpu_affinity), 0, 0, V_SERVE, NULL,
+	  "pin each queue's thread to the CPUs whose requests the queue takes" },
+	{ "block-size", 0, OPT_SIZE, "N", DEVICE(block_size), 512, 4096, V_SERVE, NULL,
+	  "logical block size, a power of two; default: 512" },
+	{ "max-io", 0, OPT_SIZE, "SIZE", DEVICE(max_io), 4096, 32 << 20, V_SERVE, NULL,
+	  "largest request; default: 1M" },
+	{ "read-only", 'r', OPT_FLAG, NULL, DEVICE(read_only), 0, 0, V_SERVE, NULL,
+	  "the block layer refuses writes; a file is opened for reading only" },
+	{ "recoverable", 0, OPT_FLAG, NULL, DEVICE(recoverable), 0, 0, V_SERVE, "file",
+	  "if the server dies, clients wait for \"ublk recover\"; default: they get errors" },
+	{ "resilient", 0, OPT_FLAG, NULL, DEVICE(resilient), 0, 0, V_SERVE, NULL,
+	  "if the server dies, a parent starts another, and clients see a pause" },
+	{ "no-part-scan", 0, OPT_FLAG, NULL, DEVICE(no_part_scan), 0, 0, V_SERVE, NULL,
+	  "do not look for partitions" },
+	{ "no-modprobe", 0, OPT_FLAG, NULL, DEVICE(no_modprobe), 0, 0, V_SERVE, NULL,
+	  "do not load the driver" },
+	{ "prealloc", 0, OPT_FLAG, NULL, DEVICE(prealloc), 0, 0, V_MAKE, "mem",
+	  "take all memory at once and keep it; default: as it is written, back on discard" },
+	{ "huge", 0, OPT_FLAG, NULL, DEVICE(huge), 0, 0, V_MAKE, "mem",
+	  "ask for transparent huge pages" },
+	{ "path", 0, OPT_STRING, "PATH", DEVICE(path), 0, 0, V_SERVE, "file",
+	  "the same as PATH: a regular file or a block device" },
+	{ "direct", 0, OPT_FLAG, NULL, DEVICE(direct), 0, 0, V_SERVE, "file",
+	  "bypass the page cache (O_DIRECT), if the file takes it" },
+	{ "offset", 0, OPT_SIZE, "SIZE", DEVICE(offset), 0, 1ULL << 62, V_SERVE, "file",
+	  "where in the file the device begins, a multiple of the block size; default: 0" },
+	{ "create", 0, OPT_FLAG, NULL, DEVICE(create), 0, 0, V_MAKE, "file",
+	  "make a new sparse file of --size" },
+	{ "zero-copy", 0, OPT_CHOICE, "auto|on|off", DEVICE(zero_copy), 0, 0, V_SERVE, "file",
+	  "move data straight between the client's pages and the file; default: auto" },
+	{ "daemon", 'd', OPT_FLAG, NULL, FIELD(daemon), 0, 0, V_SERVE, NULL,
+	  "print the node and return; the server stays in the background" },
+	{ "all", 0, OPT_FLAG, NULL, FIELD(all), 0, 0, V_STOP, NULL,
+	  "every device that ublk or another server made" },
+	{ "force", 0, OPT_FLAG, NULL, FIELD(force), 0, 0, V_STOP, NULL,
+	  "even if it is in use; dirty pages are still written" },
+	{ "wait", 0, OPT_NUMBER, "SECONDS", FIELD(wait), 0, 86400, V_STOP, NULL,
+	  "wait for it to become free; default: 0" },
+	{ "json", 0, OPT_FLAG, NULL, FIELD(json), 0, 0, V_LIST | V_CHECK, NULL,
+	  "for scripts" },
+	{ "quiet", 'q', OPT_FLAG, NULL, FIELD(quiet), 0, 0, V_SERVE | V_STOP | V_LIST, NULL,
+	  "errors only" },
+	{ "verbose", 'v', OPT_FLAG, NULL, FIELD(verbose), 0, 0, V_SERVE | V_STOP | V_LIST, NULL,
+	  "say what is done" },
+	{ "help", 'h', OPT_FLAG, NULL, FIELD(help), 0, 0, V_SERVE | V_STOP | V_LIST | V_CHECK | V_HELP, NULL,
+	  "this page" },
+#undef DEVICE
+#undef FIELD
+};
+
+_Static_assert(ARRAY_SIZE(option_defs) <= 64, "args.given");
+
+static const struct option_def *option_find(const char *name, size_t len)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(option_defs); i++)
+		if (strlen(option_defs[i].name) == len && !strncmp(option_defs[i].name, name, len))
+			return &option_defs[i];
+	return NULL;
+}
+
+static const char *operand_name(const struct backend *be)
+{
+	return option_find(be->operand, strlen(be->operand))->arg;
+}
+
+/* Does the verb take this option? */
+static bool option_is_of(const struct option_def *d, const struct verb *v)
+{
+	return d->verbs & v->bit && (!d->only || !v->be || !strcmp(d->only, v->be->name));
+}
+
+static const struct option_def *option_find_letter(char c)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(option_defs); i++)
+		if (c && option_defs[i].letter == c)
+			return &option_defs[i];
+	return NULL;
+}
+
+/* One line, status 2. */
+__attribute__((format(printf, 2, 3)))
+static int args_error(const struct verb *v, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	text_vprint(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (v)
+		say("%s: %s; see \"ublk help %s\"", v->name, text, v->name);
+	else
+		say("%s; see \"ublk help\"", text);
+	return EXIT_USAGE;
+}
+
+/* Which of "auto|on|off" is this? */
+static bool choice_find(const char *choices, const char *value, uint64_t *which)
+{
+	const size_t len = strlen(value);
+	uint64_t n = 0;
+
+	for (const char *c = choices; c; n++) {
+		size_t l = strcspn(c, "|");
+
+		if (l == len && !strncmp(c, value, len)) {
+			*which = n;
+			return true;
+		}
+		c = c[l] ? c + l + 1 : NULL;
+	}
+	return false;
+}
+
+/* A value into its place. word is what the user wrote, for the message. */
+static int option_store(const struct verb *v, struct args *a, const struct option_def *d,
+			const char *word, const char *value)
+{
+	void *where = (char *)a + d->where;
+	const uint64_t bit = 1ULL << (d - option_defs);
+	uint64_t n = 0;
+	bool ok;
+
+	if (a->given & bit)
+		return args_error(v, "%s: --%s is given twice", word, d->name);
+	a->given |= bit;
+	switch (d->type) {
+	case OPT_FLAG:
+		*(bool *)where = true;
+		return 0;
+	case OPT_STRING:
+		*(const char **)where = value;
+		return *value ? 0 : args_error(v, "%s: --%s is empty", word, d->name);
+	case OPT_CHOICE:
+		if (choice_find(d->arg, value, where))
+			return 0;
+		return args_error(v, "%s: \"%s\" is not one of %s", word, value, d->arg);
+	case OPT_NUMBER:
+	case OPT_SIZE:
+		break;
+	}
+	ok = d->type == OPT_SIZE ? parse_size(value, &n) : parse_number(value, &n);
+	if (!ok || n < d->min || n > d->max)
+		return args_error(v, "%s: \"%s\" is not a %s from %llu to %llu", word, value,
+				   d->type == OPT_SIZE ? "size (a whole number, with K, M, G, T or P)" : "number",
+				   (unsigned long long)d->min, (unsigned long long)d->max);
+	*(uint64_t *)where = n;
+	return 0;
+}
+
+/* --name, --name=value, --name value. *i moves on if the next word is the value. */
+static int option_long(const struct verb *v, struct args *a, int argc, char **argv, int *i)
+{
+	const char *word = argv[*i], *name = word + 2;
+	size_t len = strcspn(name, "=");
+	const char *value = name[len] ? name + len + 1 : NULL;
+	const struct option_def *d = option_find(name, len);
+
+	if (!d || !option_is_of(d, v))
+		return args_error(v, "%s: no such option", word);
+	if (d->type == OPT_FLAG) {
+		if (value)
+			return args_error(v, "%s: --%s takes no value", word, d->name);
+	} else if (!value) {
+		if (*i + 1 >= argc)
+			return args_error(v, "%s: the value is missing: --%s=%s", word, d->name, d->arg);
+		value = argv[++*i];
+	}
+	return option_store(v, a, d, word, value);
+}
+
+/* -d, -dq: only flags have letters */
+static int option_letters(const struct verb *v, struct args *a, const char *word)
+{
+	for (const char *c = word + 1; *c; c++) {
+		const struct option_def *d = option_find_letter(*c);
+		int ret;
+
+		if (!d || !option_is_of(d, v))
+			return args_error(v, "%s: no such option", word);
+		ret = option_store(v, a, d, word, NULL);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/* Fill *a from the words behind the verb. Returns 0 or EXIT_USAGE, having said why. */
+static int args_parse(const struct verb *v, struct args *a, int argc, char **argv)
+{
+	int ret = 0;
+
+	*a = (struct args){
+		.job = {
+			.be = v->be,
+			.o = { .id = ID_ANY, .queues = 1, .qdepth = 128, .max_io = 1 << 20 },
+		},
+		.verb = v,
+		.operands = argv,
+	};
+	for (int i = 0; i < argc && !ret; i++) {
+		if (!strcmp(argv[i], "--") && v->be) {
+			a->command = argv + i + 1;
+			if (i + 1 == argc)
+				ret = args_error(v, "--: the command is missing");
+			break;
+		}
+		if (!strncmp(argv[i], "--", 2) && argv[i][2])
+			ret = option_long(v, a, argc, argv, &i);
+		else if (argv[i][0] == '-' && argv[i][1])
+			ret = option_letters(v, a, argv[i]);
+		else if (a->nr == v->max)
+			ret = args_error(v, "%s: one argument too many", argv[i]);
+		else
+			a->operands[a->nr++] = argv[i];
+		if (a->help)
+			return 0;
+	}
+	quiet = a->quiet;
+	verbose = a->verbose;
+	return ret;
+}
 
 /* What the table cannot say about one option, or says only about two together. */
 static int make_check(const struct args *a)
@@ -4541,28 +4676,26 @@ static int make_args(struct args *a)
 	return ret ? ret : make_check(a);
 }
 
-static int verb_make(const struct args *a)
+static int help_verb(const struct verb *v)
 {
-	struct args made = *a;
-	int ret = make_args(&made);
+	char left[40];
 
-	if (ret)
-		return ret;
-	made.job.cookie = cookie_make(backend_type(made.job.be), &made.job.o);
-	return serve(&made.job, made.command, made.daemon);
+	print("usage: ublk %s %s [options]%s\n\n%s\n\noptions:\n", v->name, v->operands,
+	       v->be ? " [-- COMMAND [ARG...]]" : "", v->help);
+	for (size_t i = 0; i < ARRAY_SIZE(option_defs); i++) {
+		const struct option_def *d = &option_defs[i];
+
+		if (!option_is_of(d, v))
+			continue;
+		text_print(left, sizeof(left), "%c%c%c --%s%s%s", d->letter ? '-' : ' ',
+			 d->letter ? d->letter : ' ', d->letter ? ',' : ' ', d->name,
+			 d->arg ? "=" : "", d->arg ? d->arg : "");
+		print("  %-27s %s\n", left, d->help);
+	}
+	return 0;
 }
 
-/* ---- verbs: list, recover, stop ---- */
-
-static const char *state_name(unsigned state)
-{
-	static const char *const names[] = {
-		[UBLK_S_DEV_DEAD] = "dead", [UBLK_S_DEV_LIVE] = "live",
-		[UBLK_S_DEV_QUIESCED] = "quiesced", [UBLK_S_DEV_FAIL_IO] = "fail-io",
-	};
-
-	return state < ARRAY_SIZE(names) ? names[state] : "unknown";
-}
+/* ---- cli/find ---- */
 
 /*
  * The backing of a device of ours: the file or block device that its server
@@ -4647,6 +4780,31 @@ static const char *resolve_why(int err)
 {
 	return err == -ENOTUNIQ ? "several devices show it: name one" :
 	       err == -ENODEV ? "no ublk device, nor shown by one" : NULL;
+}
+
+/* ---- cli/make ---- */
+
+static int verb_make(const struct args *a)
+{
+	struct args made = *a;
+	int ret = make_args(&made);
+
+	if (ret)
+		return ret;
+	made.job.cookie = cookie_make(backend_type(made.job.be), &made.job.o);
+	return serve(&made.job, made.command, made.daemon);
+}
+
+/* ---- cli/list ---- */
+
+static const char *state_name(unsigned state)
+{
+	static const char *const names[] = {
+		[UBLK_S_DEV_DEAD] = "dead", [UBLK_S_DEV_LIVE] = "live",
+		[UBLK_S_DEV_QUIESCED] = "quiesced", [UBLK_S_DEV_FAIL_IO] = "fail-io",
+	};
+
+	return state < ARRAY_SIZE(names) ? names[state] : "unknown";
 }
 
 /* What list shows of a device, and both its printers take. */
@@ -4755,6 +4913,8 @@ out:
 	ctrl_close(&c);
 	return status;
 }
+
+/* ---- cli/recover ---- */
 
 /* Is a device with this cookie made of the storage that these options name? As far as 20 bits tell. */
 static bool recover_is_of(uint64_t cookie, const struct options *o)
@@ -4869,108 +5029,7 @@ static int verb_recover(const struct args *a)
 	return ret ? ret : serve(&job, a->command, a->daemon);
 }
 
-/* The guard of a server of ours, which has the storage open longer than that; 0: it has none. */
-static int guard_of(int pid)
-{
-	char path[64], exe[2][256] = { "", "" }, text[1024];
-	const char *line;
-	uint64_t n = 0;
-	int ppid;
-
-	text_print(path, sizeof(path), "/proc/%d/status", pid);
-	(void)text_read(path, text, sizeof(text));
-	line = text_line(text, "PPid:");
-	ppid = line && parse_digits(line, &n) ? (int)n : 0;
-	for (int i = 0; i < 2; i++) {
-		text_print(path, sizeof(path), "/proc/%d/exe", i ? ppid : pid);
-		if (readlink(path, exe[i], sizeof(exe[i]) - 1) < 0)
-			return 0;
-	}
-	return ppid > 1 && !strcmp(exe[0], exe[1]) ? ppid : 0;
-}
-
-static int pidfd_of(int pid)
-{
-	if (pid <= 0)
-		return -1;
-	return (int)syscall(SYS_pidfd_open, pid, 0);
-}
-
-#define RESTART_MS	2000	/* that a guard may take, see guard_restart() */
-
-/*
- * Stop one device and see it gone. Our own servers remove their device
- * themselves once it is stopped; others exit and leave it, dead.
- */
-static int stop_one(struct ctrl *c, uint32_t id, bool force, uint64_t wait, char *text, size_t len)
-{
-	int64_t end = now_ms() + (int64_t)wait * 1000;
-	int64_t grace = now_ms() + GRACE_MS;
-	uint64_t cookie;
-	int pidfd = -1, guard_fd = -1;
-	int ret;
-
-	ctrl_set_deadline(c);
-	ret = ctrl_get_info(c, id);
-	if (ret)
-		return ret;
-	cookie = c->info.ublksrv_flags;
-	/* between two servers of a guard: the next one is to write what is dirty */
-	for (int64_t until = now_ms() + RESTART_MS; c->info.state == UBLK_S_DEV_QUIESCED && cookie_is_ours(cookie) &&
-	     cookie & COOKIE_RESILIENT && now_ms() < until; ) {
-		nap_ms(20);
-		ret = ctrl_get_info(c, id);
-		if (ret)
-			return ret;
-	}
-	/* not one whose server is about to start it: before 7.x the driver would not survive */
-	if (c->info.state == UBLK_S_DEV_DEAD && !force && usage_process("/dev/ublkc", id, text, len)) {
-		c->step = STEP_STOP;
-		return -EBUSY;
-	}
-	if (c->info.state != UBLK_S_DEV_DEAD) {
-		/* ours ends with its device; another may have more of them */
-		if (cookie_is_ours(cookie) && c->info.state == UBLK_S_DEV_LIVE)
-			pidfd = pidfd_of(c->info.ublksrv_pid);
-		if (pidfd >= 0 && cookie & COOKIE_RESILIENT)
-			guard_fd = pidfd_of(guard_of(c->info.ublksrv_pid));
-		while ((ret = dev_stop(c, id, force, text, len)) == -EBUSY &&
-		       now_ms() < (end > grace ? end : grace)) {
-			nap_ms(50);
-			ctrl_set_deadline(c);	/* it counts from when the device is free */
-		}
-	}
-	for (int i = 0; i < 2; i++) {
-		struct pollfd p = { .fd = i ? guard_fd : pidfd, .events = POLLIN };
-
-		if (p.fd < 0)
-			continue;
-		if (ret == 0) {
-			c->step = STEP_DEL;
-			ret = poll(&p, 1, ctrl_left(c)) == 0 ? -ETIME : 0;
-		}
-		close(p.fd);
-	}
-	if (ret == 0 && !ctrl_is_gone(c, id, cookie))
-		ret = dev_del(c, id);
-	if (ret == 0)
-		ret = ctrl_wait_gone(c, id, cookie, ctrl_left(c));
-	if (ret == 0)
-		nodes_forget(id);
-	return ret;
-}
-
-static int stop_and_tell(struct ctrl *c, uint32_t id, bool force, uint64_t wait)
-{
-	char node[NODE_LEN], text[160] = "";
-	int ret = stop_one(c, id, force, wait, text, sizeof(text));
-
-	text_print(node, sizeof(node), "/dev/ublkb%u", id);
-	if (ret)
-		return fail(node, c->step, ret, text[0] && ret == -EBUSY ? text : NULL);
-	debug("%s: gone", node);
-	return 0;
-}
+/* ---- cli/stop ---- */
 
 static int verb_stop(const struct args *a)
 {
@@ -5006,7 +5065,7 @@ static int verb_stop(const struct args *a)
 	return status;
 }
 
-/* ---- verbs: check ---- */
+/* ---- cli/check ---- */
 
 /* The lines of check, and what creating a RAM disk would return. */
 struct checks {
@@ -5160,7 +5219,7 @@ static int verb_check(const struct args *a)
 	return r.status;
 }
 
-/* ---- verbs: help ---- */
+/* ---- cli/main ---- */
 
 static int verb_help(const struct args *a);
 
@@ -5212,25 +5271,6 @@ static void help_all(void)
 	      "A device is named 0, ublkb0 or /dev/ublkb0.\n");
 }
 
-static int help_verb(const struct verb *v)
-{
-	char left[40];
-
-	print("usage: ublk %s %s [options]%s\n\n%s\n\noptions:\n", v->name, v->operands,
-	       v->be ? " [-- COMMAND [ARG...]]" : "", v->help);
-	for (size_t i = 0; i < ARRAY_SIZE(option_defs); i++) {
-		const struct option_def *d = &option_defs[i];
-
-		if (!option_is_of(d, v))
-			continue;
-		text_print(left, sizeof(left), "%c%c%c --%s%s%s", d->letter ? '-' : ' ',
-			 d->letter ? d->letter : ' ', d->letter ? ',' : ' ', d->name,
-			 d->arg ? "=" : "", d->arg ? d->arg : "");
-		print("  %-27s %s\n", left, d->help);
-	}
-	return 0;
-}
-
 static int verb_help(const struct args *a)
 {
 	struct verb v;
@@ -5242,20 +5282,6 @@ static int verb_help(const struct args *a)
 	if (!verb_find(a->operands[0], &v))
 		return args_error(NULL, "help: %s: no such verb", a->operands[0]);
 	return help_verb(&v);
-}
-
-/* ---- the command ---- */
-
-/* 0, 1 and 2 are open, whatever the caller did: a device must not land there. */
-static void stdio_hold(void)
-{
-	int fd;
-
-	do
-		fd = null_open();
-	while (fd >= 0 && fd <= 2);
-	if (fd > 2)
-		close(fd);
 }
 
 static int run_verb(const struct verb *v, int argc, char **argv)
