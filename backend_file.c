@@ -16,6 +16,9 @@
  * The file is opened once, locked, and used by its descriptor from then on.
  */
 #include "include/backend.h"
+#include "lib/read.h"
+#include "lib/say.h"
+#include "lib/text.h"
 
 #include <errno.h>
 #include <fcntl.h>

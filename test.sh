@@ -75,7 +75,7 @@ unit() {
 	make -s O="$WORK/unit.o" CC="${CC:-gcc}" CFLAGS="${UNIT_FLAGS[*]}" "$WORK/unit.o/ublk.a"
 	for file in tests/unit/*.c; do unit_c "$file" & pids+=($!); done
 	unit_c tests/fuzz.c -DFUZZ_MAIN & pids+=($!)
-	helper_inject "${UNIT_FLAGS[@]}" & pids+=($!)
+	helper_inject "$WORK/unit.o/ublk.a" "${UNIT_FLAGS[@]}" & pids+=($!)
 	for file in tests/unit/*.c tests/fuzz.c tests/inject.c; do
 		pid=${pids[0]} pids=("${pids[@]:1}")
 		if wait "$pid"; then here "$WORK/$(basename "$file" .c)"
@@ -100,10 +100,12 @@ cases() {
 	done
 }
 
-# helper_inject FLAG...: build $WORK/inject
+# helper_inject ARCHIVE FLAG...: build $WORK/inject
 helper_inject() {
+	local lib=$1
+	shift
 	"${CC:-gcc}" -O2 -g -D_GNU_SOURCE -Wall -Wextra -I. "$@" -Wl,--wrap=pread,--wrap=pwrite,--wrap=syscall \
-		tests/inject.c backend_file.c -o "$WORK/inject"
+		tests/inject.c "$lib" -o "$WORK/inject"
 }
 
 # helpers: what the cases use of ours beside ublk itself
@@ -114,7 +116,7 @@ helpers() {
 		"${CC:-gcc}" -O2 -I. -static -pthread -Wl,--wrap=uring_init,--wrap=uring_enter,--wrap=uring_register,--wrap=pread,--wrap=mount \
 			tests/die.c "$WORK/die.o/ublk.a" -o "$WORK/ublk-die" &&
 		"${CC:-gcc}" -O2 -Wall -Wextra -static tests/bare.c -o "$WORK/bare" &&
-		helper_inject -static || return
+		helper_inject "$WORK/die.o/ublk.a" -static || return
 	VM_BARE=$WORK/bare
 	VM_FILES="$WORK/replay:/bin/replay $WORK/inject:/bin/inject $WORK/ublk-die:/bin/ublk-die $WORK/ublk-null:/bin/ublk-null ${VM_FILES:-}"
 }

@@ -159,24 +159,6 @@ struct dev *queue_dev(const struct queue *q);
  */
 struct io_uring_sqe *io_sqe(struct queue *q, const struct io *io);
 
-/* One line for people on stderr. Errors are returned, not told. */
-__attribute__((format(printf, 1, 2)))
-void notice(const char *fmt, ...);
-
-/* How far something is that takes long, for a person who waits at a terminal. */
-void progress(const char *what, uint64_t done, uint64_t all);
-
-/*
- * snprintf(), but for what it returns, the length of what is in text; and it
- * knows %s, %c, %d, %u, %x, %llu and %llx only, with "-", "0", a width, and for
- * %s a precision, also as ".*".
- */
-__attribute__((format(printf, 3, 4)))
-size_t text_print(char *text, size_t len, const char *fmt, ...);
-
-/* The number that a file of /sys or /proc begins with. False, and *n as it was: there is none. */
-bool number_read(const char *path, uint64_t *n);
-
 /* The process that has a flock on this file, as /proc/locks tells; 0: it does not. */
 int lock_holder(dev_t dev, ino_t ino);
 

@@ -6,10 +6,10 @@
  * with -Wl,--wrap=pread,--wrap=pwrite,--wrap=syscall. Runs here and in the VM.
  */
 #include "include/backend.h"
+#include "lib/say.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,28 +47,6 @@ struct io_uring_sqe *io_sqe(struct queue *q, const struct io *io)
 	(void)io;
 	memset(&q->sqe, 0, sizeof(q->sqe));
 	return &q->sqe;
-}
-
-void notice(const char *fmt, ...)
-{
-	(void)fmt;
-}
-
-size_t text_print(char *text, size_t len, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, len, fmt, ap);
-	va_end(ap);
-	return strlen(text);
-}
-
-bool number_read(const char *path, uint64_t *n)
-{
-	(void)path;
-	(void)n;
-	return false;
 }
 
 int lock_holder(dev_t dev, ino_t ino)
@@ -224,6 +202,7 @@ int main(int argc, char **argv)
 	const unsigned long nr = argc > 1 ? strtoul(argv[1], NULL, 10) / 2 : 20000;
 	bool ok;
 
+	quiet = true;
 	srand(1);
 	ok = mode("through the page cache", &o, nr);
 	o.zero_copy = ZERO_COPY_ON;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* lib/read */
 #include "tests/unit/test.h"
-#define main ublk_main
-#include "ublk.c"
-#undef main
+#include "lib/read.c"
+#include "lib/sys.h"
+
+#include <stdlib.h>
 
 static void test_lines(void)
 {

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* lib/text */
 #include "tests/unit/test.h"
-#define main ublk_main
-#include "ublk.c"
-#undef main
+#include "lib/text.c"
+#include "lib/sys.h"
 
 static const struct {
 	const char *text;

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* sys: pages, the clock and descriptors, as every room needs them. */
+#ifndef LIB_SYS_H
+#define LIB_SYS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+
+/*
+ * Memory in whole pages, all zero, for munmap(); NULL: there is none. What is
+ * large or lives long here is nothing else, and malloc() would be 7 KB of code.
+ */
+void *pages_get(size_t len);
+
+/* Milliseconds of CLOCK_MONOTONIC. */
+int64_t now_ms(void);
+
+/* Sleep so many milliseconds, less than a second; a signal may end it earlier. */
+void nap_ms(int ms);
+
+#endif
