@@ -16,6 +16,7 @@
  * The file is opened once, locked, and used by its descriptor from then on.
  */
 #include "include/backend.h"
+#include "host/usage.h"
 #include "lib/read.h"
 #include "lib/say.h"
 #include "lib/text.h"

@@ -15,6 +15,7 @@
  * hole; so what is not known to be there is read(2), which takes none.
  */
 #include "include/backend.h"
+#include "host/memory.h"
 #include "lib/say.h"
 
 #include <errno.h>

@@ -159,18 +159,4 @@ struct dev *queue_dev(const struct queue *q);
  */
 struct io_uring_sqe *io_sqe(struct queue *q, const struct io *io);
 
-/* The process that has a flock on this file, as /proc/locks tells; 0: it does not. */
-int lock_holder(dev_t dev, ino_t ino);
-
-/* The machine's memory, in bytes; where it cannot be had, more than anybody wants and none locked. */
-struct memory {
-	int64_t total;
-	int64_t locked;		/* by RAM disks and the like: at least so much of it nobody gives back */
-	int64_t available;	/* as the kernel estimates it */
-	int64_t left;		/* the same without what is to be left to the rest of the machine; may be negative */
-};
-
-/* Ask the kernel. Takes some 10 us; allocates nothing once a device is served. */
-void memory_get(struct memory *m);
-
 #endif

@@ -49,13 +49,6 @@ struct io_uring_sqe *io_sqe(struct queue *q, const struct io *io)
 	return &q->sqe;
 }
 
-int lock_holder(dev_t dev, ino_t ino)
-{
-	(void)dev;
-	(void)ino;
-	return 0;
-}
-
 /* 0, or an error instead of the operation; *len may become less. */
 static int inject(size_t *len)
 {

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* host/nodes */
 #include "tests/unit/test.h"
-#define main ublk_main
-#include "ublk.c"
-#undef main
+#include "host/nodes.c"
 
 static void test_dev_names(void)
 {

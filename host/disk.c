@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/* disk: see disk.h. */
+#include "host/disk.h"
+#include "host/mounts.h"
+#include "host/nodes.h"
+#include "host/usage.h"
+#include "lib/read.h"
+#include "lib/say.h"
+#include "lib/text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define RRPART		0x125f		/* ioctl BLKRRPART: read the partition table again */
+#define FLSBUF		0x1261		/* ioctl BLKFLSBUF: write back, also what is mounted on it, and drop */
+
+int disk_try(uint32_t id, uint32_t block_size, bool rescan)
+{
+	char node[NODE_LEN], block[4096];
+	int fd, ret = 0;
+
+	text_print(node, sizeof(node), NODE_BASE "%u", id);
+	fd = node_open(node, O_RDONLY);
+	if (fd < 0)
+		return fd;
+	if (rescan)
+		(void)ioctl(fd, RRPART);	/* no partitions is no reason to fail */
+	errno = EIO;
+	if (pread(fd, block, block_size, 0) != (ssize_t)block_size)
+		ret = -errno;
+	close(fd);	/* writes back what others left dirty */
+	return ret;
+}
+
+void disk_limit(uint32_t id, uint32_t nr_requests)
+{
+	char path[64], text[16];
+	const size_t n = text_print(text, sizeof(text), "%u", nr_requests);
+	int fd;
+
+	text_print(path, sizeof(path), "/sys/block/ublkb%u/queue/nr_requests", id);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	if (write(fd, text, n) != (ssize_t)n)
+		debug("%s: %s", path, strerror(errno));
+	close(fd);
+}
+
+bool disk_claimed(uint32_t id, char *text, size_t len)
+{
+	char node[NODE_LEN];
+	int fd;
+
+	text_print(node, sizeof(node), NODE_BASE "%u", id);
+	fd = node_try(node, O_RDONLY | O_EXCL, mounts_lack_nodes());
+	if (fd >= 0)
+		close(fd);
+	else if (errno == EBUSY)
+		text_print(text, len, "claimed by somebody whom /proc does not show");
+	return fd < 0 && errno == EBUSY;
+}
+
+/* Write back what is dirty on one node, also of a filesystem that is mounted from it. */
+static int disk_flush_node(const char *name)
+{
+	char path[300];
+	int fd, ret;
+
+	text_print(path, sizeof(path), "/dev/%s", name);
+	fd = node_try(path, O_RDONLY, mounts_lack_nodes());
+	if (fd < 0)
+		return -errno;
+	ret = fsync(fd) || ioctl(fd, FLSBUF, 0) ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+int disk_flush(uint32_t id)
+{
+	char base[64], text[160];
+	const char *name;
+	int ret, one;
+	struct dir d;
+
+	if (usage_holder(id, text, sizeof(text)))
+		sync();
+	text_print(base, sizeof(base), "/sys/block/ublkb%u", id);
+	dir_open(&d, AT_FDCWD, base);
+	ret = 0;
+	while ((name = dir_next(&d))) {
+		if (strncmp(name, "ublkb", 5))
+			continue;
+		one = disk_flush_node(name);
+		ret = ret ? ret : one;
+	}
+	dir_close(&d);
+	one = disk_flush_node(strrchr(base, '/') + 1);
+	return ret ? ret : one;
+}

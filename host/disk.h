@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * disk: the node as a client sees it. All of this may wait for the device's
+ * server, so it is never for that itself; a process that can be left behind is.
+ */
+#ifndef HOST_DISK_H
+#define HOST_DISK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Open the node, look for partitions if that is wanted, and read the first block. Returns 0 or -errno. */
+int disk_try(uint32_t id, uint32_t block_size, bool rescan);
+
+/* How many requests its clients may have under way. No word on failure: it is for the worst case only. */
+void disk_limit(uint32_t id, uint32_t nr_requests);
+
+/* Claimed in a way that /proc does not show, as by a mount in another namespace? If so text says it. Opens the device. */
+bool disk_claimed(uint32_t id, char *text, size_t len);
+
+/*
+ * Write back what is dirty on the disk and its partitions, also of filesystems
+ * that are mounted from them, and whatever device-mapper and md have made of
+ * them. Returns 0 or -errno, the first one.
+ */
+int disk_flush(uint32_t id);
+
+#endif

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* memory: how much of it is left. */
+#ifndef HOST_MEMORY_H
+#define HOST_MEMORY_H
+
+#include <stdint.h>
+
+/* The machine's memory, in bytes; where it cannot be had, more than anybody wants and none locked. */
+struct memory {
+	int64_t total;
+	int64_t locked;		/* by RAM disks and the like: at least so much of it nobody gives back */
+	int64_t available;	/* as the kernel estimates it */
+	int64_t left;		/* the same without what is to be left to the rest of the machine; may be negative */
+};
+
+/* Ask the kernel. Takes some 10 us; allocates nothing once memory_keep() was called. */
+void memory_get(struct memory *m);
+
+/*
+ * From now on memory_get() is on the way of requests, which must not wait
+ * for memory: opening a file takes some, and so does the first read.
+ */
+void memory_keep(void);
+
+#endif

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/* nodes: see nodes.h. */
+#include "host/nodes.h"
+#include "host/mounts.h"
+#include "include/ublk_cmd.h"
+#include "lib/read.h"
+#include "lib/sys.h"
+#include "lib/text.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+bool parse_dev(const char *s, uint32_t *id)
+{
+	uint64_t n;
+
+	if (!strncmp(s, "/dev/", 5))
+		s += 5;
+	if (!strncmp(s, "ublkb", 5) || !strncmp(s, "ublkc", 5))
+		s += 5;
+	if (!parse_number(s, &n) || n >= UBLK_MAX_UBLKS)
+		return false;
+	*id = (uint32_t)n;
+	return true;
+}
+
+bool is_node(const char *path, const char *base, uint32_t id)
+{
+	char node[NODE_LEN];
+	const size_t n = text_print(node, sizeof(node), "%s%u", base, id);
+
+	if (strncmp(path, node, n))
+		return false;
+	path += n;
+	if (*path == 'p' && isdigit((unsigned char)path[1]))
+		for (path++; isdigit((unsigned char)*path); path++)
+			;
+	return !*path || isspace((unsigned char)*path);
+}
+
+/* The device number of a node, by its name, from sysfs; 0: unknown. */
+static dev_t node_devno(const char *name)
+{
+	static const char *const classes[] = { "block", "ublk-char", "misc" };
+	char path[80], text[32] = "";
+	const char *colon;
+	uint64_t maj, min;
+
+	for (size_t i = 0; i < ARRAY_SIZE(classes) && !text[0]; i++) {
+		text_print(path, sizeof(path), "/sys/class/%s/%s/dev", classes[i], name);
+		(void)text_read(path, text, sizeof(text));
+	}
+	colon = parse_digits(text, &maj);
+	return colon && *colon == ':' && parse_digits(colon + 1, &min) ? makedev(maj, min) : 0;
+}
+
+/* Make a node, unless it is there; path is relative to dir, or absolute. Returns 0 or -errno. */
+static int node_make(int dir, const char *path)
+{
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	const mode_t type = strncmp(name, "ublkb", 5) ? S_IFCHR : S_IFBLK;
+	const dev_t devno = node_devno(name);
+	struct stat st;
+
+	if (!devno)
+		return -ENOENT;
+	if (mknodat(dir, path, type | 0600, devno) == 0)
+		return 0;
+	if (errno != EEXIST)
+		return -errno;
+	if (fstatat(dir, path, &st, AT_SYMLINK_NOFOLLOW) || (st.st_mode & S_IFMT) != type)
+		return -EEXIST;
+	if (st.st_rdev == devno)
+		return 0;
+	/* of a device that is gone: its name is ours now */
+	return unlinkat(dir, path, 0) || mknodat(dir, path, type | 0600, devno) ? -errno : 0;
+}
+
+int nodes_make(uint32_t id)
+{
+	const int dev = mounts_caller_dev();
+	char base[NODE_LEN], path[64];
+	const char *name;
+	int ret, one;
+	struct dir d;
+
+	if (dev < 0)
+		return 0;
+	text_print(base, sizeof(base), "ublkb%u", id);
+	text_print(path, sizeof(path), "/sys/block/%s", base);
+	ret = node_make(dev, base);
+	dir_open(&d, AT_FDCWD, path);
+	while ((name = dir_next(&d))) {
+		if (!is_node(name, "ublkb", id))
+			continue;
+		one = node_make(dev, name);
+		ret = ret ? ret : one;
+	}
+	dir_close(&d);
+	return ret;
+}
+
+void nodes_forget(uint32_t id)
+{
+	const int dev = mounts_caller_dev();
+	const char *name;
+	struct stat st;
+	struct dir d;
+
+	if (access("/sys/class/misc", F_OK))
+		return;		/* node_devno() could not tell */
+	dir_open(&d, dev, dev >= 0 ? "." : "/dev");
+	while ((name = dir_next(&d)))
+		if ((is_node(name, "ublkb", id) || is_node(name, "ublkc", id)) && !node_devno(name) &&
+		    fstatat(d.fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode)))
+			(void)unlinkat(d.fd, name, 0);
+	dir_close(&d);
+}
+
+int node_try(const char *path, int flags, bool ours)
+{
+	int fd = open(path, flags | O_CLOEXEC);
+
+	if (fd >= 0 || errno != ENOENT || !ours)
+		return fd;
+	if (node_make(AT_FDCWD, path) == 0)
+		return open(path, flags | O_CLOEXEC);
+	errno = ENOENT;
+	return -1;
+}
+
+int node_open(const char *path, int flags)
+{
+	int64_t end = now_ms() + 2000;
+	int fd;
+
+	for (;;) {
+		fd = node_try(path, flags, mounts_lack_nodes());
+		if (fd >= 0)
+			return fd;
+		if ((errno != EBUSY && errno != ENOENT) || now_ms() > end)
+			return -errno;
+		nap_ms(2);
+	}
+}
+
+int dev_ids(uint32_t **ids)
+{
+	const char *name;
+	struct dir d;
+	int nr = 0, i;
+
+	/* as many as there can be: memory is taken as it is filled */
+	*ids = pages_get(UBLK_MAX_UBLKS * sizeof(**ids));
+	if (!dir_open(&d, AT_FDCWD, "/sys/class/ublk-char"))
+		dir_open(&d, AT_FDCWD, "/dev");		/* no sysfs */
+	while (*ids && nr < UBLK_MAX_UBLKS && (name = dir_next(&d))) {
+		uint32_t id;
+
+		if (strncmp(name, "ublkc", 5) || !parse_dev(name, &id))
+			continue;
+		for (i = nr++; i > 0 && (*ids)[i - 1] > id; i--)
+			(*ids)[i] = (*ids)[i - 1];
+		(*ids)[i] = id;
+	}
+	dir_close(&d);
+	return nr;
+}
+
+void dev_ids_end(uint32_t *ids)
+{
+	if (ids)
+		munmap(ids, UBLK_MAX_UBLKS * sizeof(*ids));
+}

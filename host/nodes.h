@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/* nodes: names and numbers of devices, and their nodes in /dev. */
+#ifndef HOST_NODES_H
+#define HOST_NODES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define CTRL_NODE	"/dev/ublk-control"
+#define NODE_BASE	"/dev/ublkb"
+#define NODE_LEN	32		/* "/dev/ublkb1048575p255" and some */
+
+/* A device's number from any of its names: "0", "ublkb0", "/dev/ublkb0", "/dev/ublkc0". */
+bool parse_dev(const char *s, uint32_t *id);
+
+/* Is this path <base><id>, or a partition of it, possibly with more words behind? */
+bool is_node(const char *path, const char *base, uint32_t id);
+
+/* Where the caller's /dev is not the kernel's: the nodes of a disk and its partitions. Returns 0 or -errno. */
+int nodes_make(uint32_t id);
+
+/*
+ * The device is gone, and in a /dev that the kernel does not fill nobody else
+ * removes its nodes. Not opened to see: it may be another one of this number by now.
+ */
+void nodes_forget(uint32_t id);
+
+/* Open a node; if it is missing and ours to make, make it. Returns it or -1. */
+int node_try(const char *path, int flags, bool ours);
+
+/*
+ * Open a node. It may take udev or mdev a moment to make it, and udev may hold
+ * /dev/ublkcN, which has one opener at a time, for another. Returns it or -errno.
+ */
+int node_open(const char *path, int flags);
+
+/* The numbers of all devices, sorted; *ids goes to dev_ids_end(). Returns how many. */
+int dev_ids(uint32_t **ids);
+
+/* Give back what dev_ids() has made; NULL is nothing. */
+void dev_ids_end(uint32_t *ids);
+
+#endif

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT */
+/* process: see process.h. */
+#include "host/process.h"
+#include "host/memory.h"
+#include "host/mounts.h"
+#include "lib/read.h"
+#include "lib/say.h"
+#include "lib/sys.h"
+#include "lib/text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57		/* Linux 5.6 */
+#endif
+
+static char *own_name;
+
+void process_named(char *argv0)
+{
+	own_name = argv0;
+}
+
+/* What reads as nothing and takes everything; without such a node, what refuses both. */
+static int null_open(void)
+{
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	return fd >= 0 ? fd : open("/", O_PATH | O_CLOEXEC);
+}
+
+void stdio_hold(void)
+{
+	int fd;
+
+	do
+		fd = null_open();
+	while (fd >= 0 && fd <= 2);
+	if (fd > 2)
+		close(fd);
+}
+
+void stdio_to_null(void)
+{
+	int fd = null_open();
+
+	for (int i = 0; i < 3 && fd >= 0; i++)
+		dup2(fd, i);
+	if (fd > 2)
+		close(fd);
+}
+
+int signals_open(bool daemon, bool children)
+{
+	sigset_t set;
+	int fd;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	if (children)
+		sigaddset(&set, SIGCHLD);
+	/* in the background it means nothing, and nohup ignores it for us */
+	if (!daemon && signal(SIGHUP, SIG_IGN) != SIG_IGN) {
+		signal(SIGHUP, SIG_DFL);
+		sigaddset(&set, SIGHUP);
+	} else {
+		signal(SIGHUP, SIG_IGN);
+	}
+	if (sigprocmask(SIG_BLOCK, &set, NULL))
+		return -errno;
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd < 0 ? -errno : fd;
+}
+
+enum capability {
+	CAP_DAC_READ_SEARCH = 2, CAP_IPC_LOCK = 14, CAP_SYS_PTRACE = 19, CAP_SYS_ADMIN = 21, CAP_SYS_RESOURCE = 24,
+	CAP_MKNOD = 27,
+};
+#define CAP_BIT(n)	(1ULL << (n))
+
+struct caps {
+	uint64_t effective, permitted;
+};
+
+/* The calling thread's capabilities. Kernel: capget(). Returns 0 or -errno. */
+static int caps_get(struct caps *caps)
+{
+	struct { uint32_t version; int pid; } hdr = { .version = 0x20080522 };
+	struct { uint32_t effective, permitted, inheritable; } word[2];
+
+	if (syscall(SYS_capget, &hdr, word))
+		return -errno;
+	caps->effective = word[0].effective | (uint64_t)word[1].effective << 32;
+	caps->permitted = word[0].permitted | (uint64_t)word[1].permitted << 32;
+	return 0;
+}
+
+static int caps_set(const struct caps *caps)
+{
+	struct { uint32_t version; int pid; } hdr = { .version = 0x20080522 };
+	const struct { uint32_t effective, permitted, inheritable; } word[2] = {
+		{ (uint32_t)caps->effective, (uint32_t)caps->permitted, 0 },
+		{ (uint32_t)(caps->effective >> 32), (uint32_t)(caps->permitted >> 32), 0 },
+	};
+
+	return syscall(SYS_capset, &hdr, word) ? -errno : 0;
+}
+
+void limit_raise(unsigned queues)
+{
+	const rlim_t need = queues + 64;
+	struct rlimit limit;
+
+	if (prlimit(0, RLIMIT_NOFILE, NULL, &limit) || limit.rlim_cur >= need)
+		return;
+	limit.rlim_cur = need;
+	if (limit.rlim_max < need)
+		limit.rlim_max = need;
+	/* musl's setrlimit() stops all threads for it */
+	if (prlimit(0, RLIMIT_NOFILE, &limit, NULL))
+		debug("RLIMIT_NOFILE: %s", strerror(errno));
+}
+
+static void oom_protect(void)
+{
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, "-1000", 5) != 5)
+		debug("oom_score_adj: %s", strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
+void server_protect(void)
+{
+	volatile char stack[32 << 10];
+	struct caps caps;
+
+	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0))
+		debug("no IO_FLUSHER: %s", strerror(errno));
+	/* with a limit instead of the capability, later mappings would fail */
+	if (caps_get(&caps) || !(caps.effective & CAP_BIT(CAP_IPC_LOCK)) ||
+	    mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT))
+		debug("memory is not locked: %s", strerror(errno));
+	for (size_t i = 0; i < sizeof(stack); i += 4096)
+		stack[i] = 0;
+	oom_protect();
+}
+
+void server_confine(bool nodes)
+{
+	uint64_t keep = CAP_BIT(CAP_DAC_READ_SEARCH) | CAP_BIT(CAP_SYS_PTRACE) | CAP_BIT(CAP_IPC_LOCK) |
+			CAP_BIT(CAP_SYS_ADMIN) | CAP_BIT(CAP_SYS_RESOURCE);
+	struct caps caps;
+	int ret;
+
+	(void)mkdir("/dev", 0755);	/* where nobody has made one: for the node */
+	ret = mounts_leave();
+	if (ret)
+		debug("the caller's mounts are kept: %s", strerror(-ret));
+	oom_protect();		/* there may have been no /proc before */
+	if (nodes || mounts_caller_dev() >= 0 || mounts_lack_nodes())
+		keep |= CAP_BIT(CAP_MKNOD);
+	ret = caps_get(&caps);
+	caps.effective &= keep;
+	caps.permitted &= keep;
+	if (ret || caps_set(&caps) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
+		debug("privileges are kept: %s", strerror(errno));
+	memory_keep();
+}
+
+int set_admin(bool on)
+{
+	struct caps caps;
+	int ret = caps_get(&caps);
+
+	if (ret)
+		return ret;
+	caps.effective = on ? caps.effective | CAP_BIT(CAP_SYS_ADMIN) : caps.effective & ~CAP_BIT(CAP_SYS_ADMIN);
+	return caps_set(&caps);
+}
+
+void process_stay(void)
+{
+	enum { RAMFS = 0x858458f6, TMPFS = 0x01021994 };
+	struct statfs root;
+	bool initramfs = access("/etc/initrd-release", F_OK) == 0;
+
+	if (!initramfs && statfs("/", &root) == 0)
+		initramfs = (uint32_t)root.f_type == RAMFS || (uint32_t)root.f_type == TMPFS;
+	if (initramfs && own_name && *own_name)
+		*own_name = '@';
+}
+
+int guard_of(int pid)
+{
+	char path[64], exe[2][256] = { "", "" }, text[1024];
+	const char *line;
+	uint64_t n = 0;
+	int ppid;
+
+	text_print(path, sizeof(path), "/proc/%d/status", pid);
+	(void)text_read(path, text, sizeof(text));
+	line = text_line(text, "PPid:");
+	ppid = line && parse_digits(line, &n) ? (int)n : 0;
+	for (int i = 0; i < 2; i++) {
+		text_print(path, sizeof(path), "/proc/%d/exe", i ? ppid : pid);
+		if (readlink(path, exe[i], sizeof(exe[i]) - 1) < 0)
+			return 0;
+	}
+	return ppid > 1 && !strcmp(exe[0], exe[1]) ? ppid : 0;
+}
+
+int pidfd_of(int pid)
+{
+	if (pid <= 0)
+		return -1;
+	return (int)syscall(SYS_pidfd_open, pid, 0);
+}

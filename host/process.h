@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/* process: what a server must not do to the machine, nor the machine to it. */
+#ifndef HOST_PROCESS_H
+#define HOST_PROCESS_H
+
+#include <stdbool.h>
+
+/* Its name, argv[0], as the process list shows it, for process_stay(); NULL: it has none. */
+void process_named(char *argv0);
+
+/* 0, 1 and 2 are open, whatever the caller did: a device must not land there. */
+void stdio_hold(void);
+
+/* 0, 1 and 2 stay open, whatever comes: a backing file must not land there. */
+void stdio_to_null(void);
+
+/* Signals that stop a server, and the end of children; blocked before any thread is made. */
+int signals_open(bool daemon, bool children);
+
+/* Room for so many queues' rings, and what else a server has open. What may not be raised is left. */
+void limit_raise(unsigned queues);
+
+/*
+ * Memory may get short, and what frees it may be a write to our own device. So
+ * no page of a server is had by writing to a disk (IO_FLUSHER), none of those it
+ * has is taken away (locked as they are touched: not all of a RAM disk at once),
+ * and the OOM killer, who would free nothing but the data, picks others. What
+ * may not be done, without root, is left.
+ */
+void server_protect(void);
+
+/*
+ * What is not needed any more once the storage is open goes: mounts, and all
+ * privileges but those to remove the device (SYS_ADMIN), to see who uses it, to
+ * lock memory, to write where only root may (SYS_RESOURCE, also for IO_FLUSHER),
+ * and to make nodes where nobody else does. No core file either: it would hold the users' data.
+ */
+void server_confine(bool nodes);
+
+/*
+ * Without CAP_SYS_ADMIN in effect while a queue's last tag is fetched, the
+ * driver does not scan for partitions: the only way before NO_AUTO_PART_SCAN
+ * (7.0). Kernel: ublk_mark_io_ready().
+ */
+int set_admin(bool on);
+
+/*
+ * Whoever switches from an initramfs to the real root, or shuts down, kills
+ * what is left, but by a convention of systemd's not those whose name begins
+ * with @: the storage it lies on would go. Only for what an initramfs starts.
+ */
+void process_stay(void);
+
+/* The guard of a server of ours, which has the storage open longer than that; 0: it has none. */
+int guard_of(int pid);
+
+/* A descriptor of a process, or -1. */
+int pidfd_of(int pid);
+
+#endif
