@@ -67,6 +67,7 @@
  * next one: struct guard.
  */
 #include "include/backend.h"
+#include "include/server.h"
 #include "host/mounts.h"
 #include "host/nodes.h"
 #include "host/driver.h"
@@ -75,7 +76,6 @@
 #include "host/disk.h"
 #include "host/process.h"
 #include "host/fail.h"
-#include "include/steps.h"
 #include "lib/read.h"
 #include "lib/say.h"
 #include "lib/sys.h"
@@ -110,83 +110,6 @@
 #include <unistd.h>
 
 #define VERSION		"0.1.0"
-#define ID_ANY		UINT32_MAX	/* ADD_DEV: the lowest free number */
-#define GRACE_MS	500		/* for udev, which opens what it hears of */
-#define SECTOR_SHIFT	9		/* the driver counts in these, nothing else here does */
-
-/* ---- include/ctrl ---- */
-
-/* How commands are numbered: found out by the first one that needs it. */
-enum encoding { ENC_UNKNOWN, ENC_IOCTL, ENC_LEGACY };
-
-/*
- * The control plane: /dev/ublk-control and a ring. Buffers that the kernel
- * writes to live here and not on a stack: a command whose deadline has passed
- * is still in flight.
- */
-struct ctrl {
-	int fd;
-	struct uring ring;
-	enum encoding enc;
-	uint64_t features;	/* GET_FEATURES; 0 before 6.5 */
-	enum step step;		/* the last thing tried, for the message */
-	bool stay;		/* among the caller's mounts, which are still needed */
-	int64_t deadline;	/* now_ms() when whatever is being done has taken too long */
-	bool patient;		/* every request served puts it off: dirty pages take their time */
-
-	uint32_t seq;		/* of the last command sent */
-	bool answered;
-	int32_t res;		/* of that command, once answered */
-	struct queue *serving;	/* the loop to turn meanwhile, or NULL */
-
-	struct ublksrv_ctrl_dev_info info;
-	struct ublk_params params;
-	uint64_t features_buf;
-	unsigned long cpus[1024 / 8 / sizeof(long)];	/* one queue's affinity */
-};
-
-#define CTRL_NONE { .fd = -1, .ring = URING_NONE }
-
-/* ---- include/server ---- */
-
-/* What is to be served. */
-struct job {
-	const struct backend *be;
-	struct options o;
-	uint64_t cookie;		/* of the device to make, or to take over */
-	bool recover;			/* the latter */
-};
-
-/* All there is of a device that this process serves. */
-struct server {
-	const struct backend *be;
-	const struct options *o;
-	struct dev dev;
-	struct ctrl ctrl;
-	uint32_t id;
-	uint64_t cookie;
-	bool opened, added;		/* the backend; the device */
-	bool recover;			/* the device is there and waits for a server */
-	bool guarded;			/* a guard waits for us: struct guard */
-	bool restart;			/* a server of the same guard has been up before: recover, too */
-	bool background;		/* to leave the caller's stdio and directory, when up */
-	int char_fd;
-	int signal_fd;
-	int report_fd, hold_fd;		/* the pipes of struct background or struct guard, or -1 */
-	unsigned signals;		/* that asked us to stop: the most that one side has sent */
-	unsigned handed, direct;	/* by our guard, and by others: a signal to both of us is one */
-	bool rescan, probed;		/* the probe: is to find partitions; has ended */
-	int probe_fd;
-	pid_t probe_pid;
-	void *sink;			/* where data goes that nobody wants */
-	struct queue *queues;
-	unsigned nr_queues;
-	unsigned nr_threads;		/* started, thread 0 not counted */
-	sem_t ready;			/* a queue thread has set up its queue or failed */
-	const char *why;		/* words for a failure that errno does not tell */
-};
-
-#define NOT_THE_SAME "not what the device was made of: another file, or another --offset"
 
 #define DEADLINE_MS	30000		/* nothing waits longer, unless the user says so */
 
@@ -1017,8 +940,7 @@ static void *queue_thread(void *arg)
 
 /* ---- control commands ---- */
 
-/* At run time: a static one that is not zero at first would be in the file, cpus and all. */
-static void ctrl_init(struct ctrl *c)
+void ctrl_init(struct ctrl *c)
 {
 	*c = (struct ctrl)CTRL_NONE;
 }
@@ -1035,13 +957,12 @@ static void ctrl_reap(struct ctrl *c)
 	}
 }
 
-static void ctrl_set_deadline(struct ctrl *c)
+void ctrl_set_deadline(struct ctrl *c)
 {
 	c->deadline = now_ms() + DEADLINE_MS;
 }
 
-/* Milliseconds until the deadline, or 0. */
-static int ctrl_left(const struct ctrl *c)
+int ctrl_left(const struct ctrl *c)
 {
 	int64_t left = c->deadline - now_ms();
 
@@ -1151,7 +1072,7 @@ static int ctrl_send(struct ctrl *c, unsigned nr, struct ublksrv_ctrl_cmd cmd)
 	return ret;
 }
 
-static void ctrl_close(struct ctrl *c)
+void ctrl_close(struct ctrl *c)
 {
 	uring_exit(&c->ring);
 	if (c->fd >= 0)
@@ -1166,8 +1087,7 @@ static int ctrl_try_node(struct ctrl *c)
 	return c->fd < 0 ? -errno : 0;
 }
 
-/* Open the control node, and load the driver for it, among the caller's mounts. Returns 0 or -errno with c->step set. */
-static int ctrl_open_node(struct ctrl *c, bool load)
+int ctrl_open_node(struct ctrl *c, bool load)
 {
 	int ret = ctrl_try_node(c);
 
@@ -1178,8 +1098,7 @@ static int ctrl_open_node(struct ctrl *c, bool load)
 	return ret;
 }
 
-/* Open the control plane, if need be from the node on. Returns 0 or -errno with c->step set. */
-static int ctrl_open(struct ctrl *c, bool load)
+int ctrl_open(struct ctrl *c, bool load)
 {
 	struct ublksrv_ctrl_cmd cmd = { .dev_id = UINT32_MAX };
 	int ret;
@@ -1203,8 +1122,7 @@ static int ctrl_open(struct ctrl *c, bool load)
 	return 0;
 }
 
-/* c->info of a device. Returns 0, -ENODEV, -EPERM or -ETIME. */
-static int ctrl_get_info(struct ctrl *c, uint32_t id)
+int ctrl_get_info(struct ctrl *c, uint32_t id)
 {
 	struct ublksrv_ctrl_cmd cmd = {
 		.dev_id = id,
@@ -1216,8 +1134,7 @@ static int ctrl_get_info(struct ctrl *c, uint32_t id)
 	return ctrl_send(c, UBLK_CMD_GET_DEV_INFO, cmd);
 }
 
-/* c->params of a device. Returns 0, -ENODEV, -EPERM or -ETIME. */
-static int ctrl_get_params(struct ctrl *c, uint32_t id)
+int ctrl_get_params(struct ctrl *c, uint32_t id)
 {
 	struct ublksrv_ctrl_cmd cmd = {
 		.dev_id = id,
@@ -1239,16 +1156,12 @@ static int ctrl_simple(struct ctrl *c, enum step step, unsigned nr, uint32_t id,
 	return ctrl_send(c, nr, cmd);
 }
 
-static bool ctrl_is_gone(struct ctrl *c, uint32_t id, uint64_t cookie)
+bool ctrl_is_gone(struct ctrl *c, uint32_t id, uint64_t cookie)
 {
 	return ctrl_get_info(c, id) == -ENODEV || c->info.ublksrv_flags != cookie;
 }
 
-/*
- * Wait until the device has left its number. DEL_DEV waits as well, but for
- * the number to be free, and misses that when somebody takes it at once.
- */
-static int ctrl_wait_gone(struct ctrl *c, uint32_t id, uint64_t cookie, int timeout_ms)
+int ctrl_wait_gone(struct ctrl *c, uint32_t id, uint64_t cookie, int timeout_ms)
 {
 	int64_t end = now_ms() + timeout_ms;
 
@@ -1307,12 +1220,7 @@ static int dev_flush(struct ctrl *c, uint32_t id)
 	return ret < 0 ? ret : 0;
 }
 
-/*
- * STOP_DEV, unless somebody uses the device: the kernel itself says so where
- * it can (7.0), and before that a user who comes between look and stop loses.
- * Returns 0, or -EBUSY with text filled in, or another -errno.
- */
-static int dev_stop(struct ctrl *c, uint32_t id, bool force, char *text, size_t len)
+int dev_stop(struct ctrl *c, uint32_t id, bool force, char *text, size_t len)
 {
 	bool safe = !force && c->features & UBLK_F_SAFE_STOP_DEV;
 	bool live;
@@ -1336,13 +1244,7 @@ static int dev_stop(struct ctrl *c, uint32_t id, bool force, char *text, size_t 
 	return ret;
 }
 
-/*
- * DEL_DEV of a device that has no server any more, or never had one: at once
- * where the driver can (6.9). Before that it waits until nobody has the device
- * open, and on 6.1 nobody can kill it or make or remove another device
- * meanwhile: so it is not sent before.
- */
-static int dev_del(struct ctrl *c, uint32_t id)
+int dev_del(struct ctrl *c, uint32_t id)
 {
 	int ret = ctrl_simple(c, STEP_DEL, UBLK_CMD_DEL_DEV_ASYNC, id, 0);
 	char text[160];
@@ -1617,8 +1519,7 @@ static struct probe_answer probe_start(const struct probe_order *p)
 	return a;
 }
 
-/* Start the probe, before anything is open that it must not hold. Returns its socket or -errno. */
-static int probe_fork(pid_t *pid)
+int probe_fork(pid_t *pid)
 {
 	struct probe_answer answer;
 	struct probe_order order;
@@ -1685,11 +1586,7 @@ static int server_start(struct server *s)
 	return answer.res;
 }
 
-/*
- * Open the storage. Of a device that is there already it must be the same, as
- * far as 20 bits tell.
- */
-static int server_open(struct server *s)
+int server_open(struct server *s)
 {
 	int ret;
 
@@ -1757,11 +1654,7 @@ static int server_make(struct server *s)
 	return ret ? ret : server_set_params(s);
 }
 
-/*
- * The whole way up. Returns 0, or -errno with ctrl.step set and much for
- * server_down() to undo.
- */
-static int server_up(struct server *s)
+int server_up(struct server *s)
 {
 	struct ctrl *c = &s->ctrl;
 	int ret;
@@ -1825,13 +1718,7 @@ static int server_drain(struct server *s)
 	return ret;
 }
 
-/*
- * The whole way down, from wherever server_up() got to. The order is the
- * driver's: tags gone, then DEL_DEV marked while the character device is still
- * ours, so that it cannot hit a successor under the same number, then every
- * reference dropped, in whatever form, then the number is free.
- */
-static int server_down(struct server *s)
+int server_down(struct server *s)
 {
 	struct ctrl *c = &s->ctrl;
 	bool marked = false;
@@ -1889,8 +1776,7 @@ static int server_asked(struct server *s, bool force)
 	return ret;
 }
 
-/* Serve until the device is stopped: by a signal to us, or by anybody else. */
-static void server_run(struct server *s)
+void server_run(struct server *s)
 {
 	struct queue *q = &s->queues[0];
 	unsigned seen = 0;
