@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* serve/cookie */
 #include "tests/unit/test.h"
-#define main ublk_main
-#include "ublk.c"
-#undef main
+#include "serve/cookie.c"
 
 static void test_cookies(void)
 {

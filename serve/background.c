@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/* background: see background.h. */
+#include "serve/background.h"
+#include "host/fail.h"
+#include "host/process.h"
+#include "lib/say.h"
+#include "serve/guard.h"
+#include "serve/orphan.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+int serve_here(const struct job *job, int report_fd, int hold_fd)
+{
+	static struct server server;	/* until the end of the process: a thread may still hang on it */
+	struct server *s = &server;
+
+	*s = (struct server){
+		.be = job->be,
+		.o = &job->o,
+		.ctrl = CTRL_NONE,
+		.cookie = job->cookie,
+		.recover = job->recover,
+		.id = (uint32_t)job->o.id,
+		.char_fd = -1,
+		.dev.fd = -1,
+		.probe_fd = -1,
+		.report_fd = report_fd,
+		.hold_fd = hold_fd,
+		.background = report_fd >= 0,
+	};
+	sem_init(&s->ready, 0, 0);
+	if (report_fd < 0)	/* what the caller left open is not ours to keep open */
+		(void)syscall(SYS_close_range, 3, ~0U, 0);
+	process_stay();
+	limit_raise((unsigned)job->o.queues);
+	server_protect();
+	return job->o.resilient ? guard(s) : server_life(s);
+}
+
+/* Wait until the server has made its device. Returns the exit status. */
+static int background_wait(struct background *bg, int report_fd)
+{
+	int wstatus = 0;
+	ssize_t n;
+
+	/* without a limit: the server has one for every step */
+	do
+		n = read(report_fd, &bg->report, sizeof(bg->report));
+	while (n < 0 && errno == EINTR);
+	if (n == sizeof(bg->report))
+		return 0;
+	while (waitpid(bg->pid, &wstatus, 0) < 0 && errno == EINTR)
+		;
+	if (!bg->job->recover)
+		orphan_remove(bg->job->cookie, false);
+	if (WIFEXITED(wstatus) && WEXITSTATUS(wstatus))
+		return WEXITSTATUS(wstatus);	/* and it has said why */
+	say("the server ended during start, by signal %d%s%s", WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : 0,
+	    WIFSIGNALED(wstatus) && WTERMSIG(wstatus) == SIGKILL ? " (out of memory?)" : "",
+	    bg->job->recover ? "" : ": nothing was created");
+	return EXIT_FAILURE;
+}
+
+/* The server's side of the fork: leave the caller's session and descriptors, and serve. */
+__attribute__((noreturn))
+static void background_serve(const struct job *job, int report_fd, int hold_fd)
+{
+	enum { REPORT = 3, HOLD = 4, FREE = 5 };
+	int hold = hold_fd < 0 ? -1 : HOLD;
+
+	/* out of each other's way first; what the caller left open goes */
+	report_fd = fcntl(report_fd, F_DUPFD, FREE);
+	hold_fd = hold_fd < 0 ? -1 : fcntl(hold_fd, F_DUPFD, FREE);
+	if (dup3(report_fd, REPORT, O_CLOEXEC) < 0 || (hold >= 0 && dup3(hold_fd, HOLD, O_CLOEXEC) < 0))
+		_exit(EXIT_FAILURE);
+	(void)syscall(SYS_close_range, hold < 0 ? HOLD : FREE, ~0U, 0);
+	setsid();
+	umask(077);
+	_exit(serve_here(job, REPORT, hold));
+}
+
+int background_start(const struct job *job, struct background *bg, bool hold)
+{
+	int report_fd, hold_fd, status;
+
+	*bg = (struct background){ .job = job, .hold_fd = -1 };
+	bg->pid = server_fork(&report_fd, &hold_fd);
+	if (bg->pid < 0)
+		return fail(job->be->name, STEP_DAEMON, -bg->pid, NULL);
+	if (bg->pid == 0)
+		background_serve(job, report_fd, hold ? hold_fd : -1);
+	if (hold)
+		bg->hold_fd = hold_fd;
+	else
+		close(hold_fd);
+	status = background_wait(bg, report_fd);
+	close(report_fd);
+	return status;
+}
