@@ -5,12 +5,17 @@
  * -DFUZZ_MAIN it makes its own inputs, "fuzz [RUNS]".
  */
 #define main ublk_main
-#include "ublk.c"
+#include "cli/main.c"
+#include "cli/args.c"
 #undef main
+#include "host/nodes.h"
+#include "lib/text.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static void fuzz_numbers(const char *text)
 {
@@ -46,8 +51,8 @@ static void fuzz_line(char *text)
 		if (w)
 			*w++ = 0;
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(verbs) + ARRAY_SIZE(backends); i++) {
-		const struct verb made = verb_of(backends[i % ARRAY_SIZE(backends)]);
+	for (size_t i = 0; i < ARRAY_SIZE(verbs) + 2; i++) {
+		const struct verb made = verb_of(backend_nr(i % 2));
 		const struct verb *v = i < ARRAY_SIZE(verbs) ? &verbs[i] : &made;
 		char *copy[24];
 		int ret;

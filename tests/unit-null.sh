@@ -18,7 +18,7 @@ else echo "FAIL - $name has $lines lines: 10 to 40 expected"; exit 1; fi
 # the two lines of README, "Write a backend", in place of those that begin the same
 for begin in 'extern const struct backend backend_mem' 'static const struct backend \*const backends'; do
 	line=$(grep -m 1 "^$begin" README.md)
-	[ "$(grep -c "^$begin" "$dir/ublk.c")" = 1 ] && sed -i "s/^$begin.*/${line//&/\\&}/" "$dir/ublk.c"
+	[ "$(grep -c "^$begin" "$dir/cli/backends.c")" = 1 ] && sed -i "s/^$begin.*/${line//&/\\&}/" "$dir/cli/backends.c"
 done
 if out=$(make -C "$dir" 2>&1) && ! grep -i warning <<<"$out" && { [ "${VM_TRIPLET:-}" ] || "$dir/ublk" help | grep -q "null.*nothing at all"; }; then
 	echo "ok - $name builds without a warning"

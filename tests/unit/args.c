@@ -2,11 +2,17 @@
 /* cli/args */
 #include "tests/unit/test.h"
 #define main ublk_main
-#include "ublk.c"
+#include "cli/args.c"
+#include "cli/main.c"
 #undef main
+#include "serve/cookie.h"
+
+#include <fcntl.h>
+#include <unistd.h>
 
 static void test_option_tables(void)
 {
+	const struct backend *be;
 	bool ok = true;
 	struct verb v;
 
@@ -28,9 +34,9 @@ static void test_option_tables(void)
 	CHECK("option table: unique names and letters, ranges, places", ok);
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
 		ok = ok && verb_find(verbs[i].name, &v) && v.run == verbs[i].run && v.run && v.help;
-	for (size_t i = 0; i < ARRAY_SIZE(backends); i++)
-		ok = ok && verb_find(backends[i]->name, &v) && v.be == backends[i] && v.run == verb_make && v.help &&
-		     !strcmp(backend_name(cookie_make((unsigned)i, &(struct options){ 0 })), v.name);
+	for (unsigned nr = 0; (be = backend_nr(nr)); nr++)
+		ok = ok && verb_find(be->name, &v) && v.be == be && v.run == verb_make && v.help &&
+		     !strcmp(backend_name(cookie_make(nr, &(struct options){ 0 })), v.name);
 	CHECK("verb table, of verbs and of backends", ok && !strcmp(backend_name(0), "other") && !verb_find("", &v));
 }
 

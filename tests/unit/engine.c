@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* ublk.c: requests and commits, without a driver */
 #include "tests/unit/test.h"
-#define main ublk_main
 #include "ublk.c"
-#undef main
 #include "tests/unit/fake.h"
 
 /* ---- control command numbers ---- */

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* backend_file: what it makes of results, without a disk that misbehaves */
 #include "tests/unit/test.h"
-#define main ublk_main
 #include "ublk.c"
-#undef main
+#include "backend_file.c"
 #include "tests/unit/fake.h"
 
 static char test_bufs[4 * (64 << 10)];

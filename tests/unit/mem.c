@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* backend_mem, without a kernel */
 #include "tests/unit/test.h"
-#define main ublk_main
 #include "ublk.c"
-#undef main
+#include "backend_mem.c"
 
 static bool all_zero(const char *p, size_t len)
 {

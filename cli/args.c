@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: MIT */
+/* args: see args.h. */
+#include "cli/args.h"
+#include "cli/out.h"
+#include "lib/say.h"
+#include "lib/sys.h"
+#include "lib/text.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+enum opt_type { OPT_FLAG, OPT_NUMBER, OPT_SIZE, OPT_STRING, OPT_CHOICE };
+
+static const struct option_def {
+	const char *name;
+	char letter;
+	enum opt_type type;
+	const char *arg;
+	size_t where;			/* in struct args */
+	uint64_t min, max;
+	unsigned verbs;
+	const char *only;		/* the backend that it is for; NULL: all */
+	const char *help;
+} option_defs[] = {
+#define FIELD(f) offsetof(struct args, f)
+#define DEVICE(f) offsetof(struct args, job.o.f)
+	{ "size", 0, OPT_SIZE, "SIZE", DEVICE(size), 512, 1ULL << 62, V_SERVE, NULL,
+	  "mem: the same as SIZE; file: how much of it to show, or to make" },
+	{ "id", 0, OPT_NUMBER, "N", DEVICE(id), 0, UBLK_MAX_UBLKS - 1, V_MAKE, NULL,
+	  "device number; default: the lowest free one" },
+	{ "queues", 0, OPT_NUMBER, "N", DEVICE(queues), 1, UBLK_MAX_NR_QUEUES, V_SERVE, NULL,
+	  "hardware queues, each with a ring and a thread; default: 1" },
+	{ "qdepth", 0, OPT_NUMBER, "N", DEVICE(qdepth), 1, UBLK_MAX_QUEUE_DEPTH, V_SERVE, NULL,
+	  "requests in flight in a queue; default: 128" },
+	{ "cpu-affinity", 0, OPT_FLAG, NULL, DEVICE(cpu_affinity), 0, 0, V_SERVE, NULL,
+	  "pin each queue's thread to the CPUs whose requests the queue takes" },
+	{ "block-size", 0, OPT_SIZE, "N", DEVICE(block_size), 512, 4096, V_SERVE, NULL,
+	  "logical block size, a power of two; default: 512" },
+	{ "max-io", 0, OPT_SIZE, "SIZE", DEVICE(max_io), 4096, 32 << 20, V_SERVE, NULL,
+	  "largest request; default: 1M" },
+	{ "read-only", 'r', OPT_FLAG, NULL, DEVICE(read_only), 0, 0, V_SERVE, NULL,
+	  "the block layer refuses writes; a file is opened for reading only" },
+	{ "recoverable", 0, OPT_FLAG, NULL, DEVICE(recoverable), 0, 0, V_SERVE, "file",
+	  "if the server dies, clients wait for \"ublk recover\"; default: they get errors" },
+	{ "resilient", 0, OPT_FLAG, NULL, DEVICE(resilient), 0, 0, V_SERVE, NULL,
+	  "if the server dies, a parent starts another, and clients see a pause" },
+	{ "no-part-scan", 0, OPT_FLAG, NULL, DEVICE(no_part_scan), 0, 0, V_SERVE, NULL,
+	  "do not look for partitions" },
+	{ "no-modprobe", 0, OPT_FLAG, NULL, DEVICE(no_modprobe), 0, 0, V_SERVE, NULL,
+	  "do not load the driver" },
+	{ "prealloc", 0, OPT_FLAG, NULL, DEVICE(prealloc), 0, 0, V_MAKE, "mem",
+	  "take all memory at once and keep it; default: as it is written, back on discard" },
+	{ "huge", 0, OPT_FLAG, NULL, DEVICE(huge), 0, 0, V_MAKE, "mem",
+	  "ask for transparent huge pages" },
+	{ "path", 0, OPT_STRING, "PATH", DEVICE(path), 0, 0, V_SERVE, "file",
+	  "the same as PATH: a regular file or a block device" },
+	{ "direct", 0, OPT_FLAG, NULL, DEVICE(direct), 0, 0, V_SERVE, "file",
+	  "bypass the page cache (O_DIRECT), if the file takes it" },
+	{ "offset", 0, OPT_SIZE, "SIZE", DEVICE(offset), 0, 1ULL << 62, V_SERVE, "file",
+	  "where in the file the device begins, a multiple of the block size; default: 0" },
+	{ "create", 0, OPT_FLAG, NULL, DEVICE(create), 0, 0, V_MAKE, "file",
+	  "make a new sparse file of --size" },
+	{ "zero-copy", 0, OPT_CHOICE, "auto|on|off", DEVICE(zero_copy), 0, 0, V_SERVE, "file",
+	  "move data straight between the client's pages and the file; default: auto" },
+	{ "daemon", 'd', OPT_FLAG, NULL, FIELD(daemon), 0, 0, V_SERVE, NULL,
+	  "print the node and return; the server stays in the background" },
+	{ "all", 0, OPT_FLAG, NULL, FIELD(all), 0, 0, V_STOP, NULL,
+	  "every device that ublk or another server made" },
+	{ "force", 0, OPT_FLAG, NULL, FIELD(force), 0, 0, V_STOP, NULL,
+	  "even if it is in use; dirty pages are still written" },
+	{ "wait", 0, OPT_NUMBER, "SECONDS", FIELD(wait), 0, 86400, V_STOP, NULL,
+	  "wait for it to become free; default: 0" },
+	{ "json", 0, OPT_FLAG, NULL, FIELD(json), 0, 0, V_LIST | V_CHECK, NULL,
+	  "for scripts" },
+	{ "quiet", 'q', OPT_FLAG, NULL, FIELD(quiet), 0, 0, V_SERVE | V_STOP | V_LIST, NULL,
+	  "errors only" },
+	{ "verbose", 'v', OPT_FLAG, NULL, FIELD(verbose), 0, 0, V_SERVE | V_STOP | V_LIST, NULL,
+	  "say what is done" },
+	{ "help", 'h', OPT_FLAG, NULL, FIELD(help), 0, 0, V_SERVE | V_STOP | V_LIST | V_CHECK | V_HELP, NULL,
+	  "this page" },
+#undef DEVICE
+#undef FIELD
+};
+
+_Static_assert(ARRAY_SIZE(option_defs) <= 64, "args.given");
+
+static const struct option_def *option_find(const char *name, size_t len)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(option_defs); i++)
+		if (strlen(option_defs[i].name) == len && !strncmp(option_defs[i].name, name, len))
+			return &option_defs[i];
+	return NULL;
+}
+
+const char *operand_name(const struct backend *be)
+{
+	return option_find(be->operand, strlen(be->operand))->arg;
+}
+
+/* Does the verb take this option? */
+static bool option_is_of(const struct option_def *d, const struct verb *v)
+{
+	return d->verbs & v->bit && (!d->only || !v->be || !strcmp(d->only, v->be->name));
+}
+
+static const struct option_def *option_find_letter(char c)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(option_defs); i++)
+		if (c && option_defs[i].letter == c)
+			return &option_defs[i];
+	return NULL;
+}
+
+int args_error(const struct verb *v, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	text_vprint(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (v)
+		say("%s: %s; see \"ublk help %s\"", v->name, text, v->name);
+	else
+		say("%s; see \"ublk help\"", text);
+	return EXIT_USAGE;
+}
+
+/* Which of "auto|on|off" is this? */
+static bool choice_find(const char *choices, const char *value, uint64_t *which)
+{
+	const size_t len = strlen(value);
+	uint64_t n = 0;
+
+	for (const char *c = choices; c; n++) {
+		size_t l = strcspn(c, "|");
+
+		if (l == len && !strncmp(c, value, len)) {
+			*which = n;
+			return true;
+		}
+		c = c[l] ? c + l + 1 : NULL;
+	}
+	return false;
+}
+
+/* A value into its place. word is what the user wrote, for the message. */
+static int option_store(const struct verb *v, struct args *a, const struct option_def *d,
+			const char *word, const char *value)
+{
+	void *where = (char *)a + d->where;
+	const uint64_t bit = 1ULL << (d - option_defs);
+	uint64_t n = 0;
+	bool ok;
+
+	if (a->given & bit)
+		return args_error(v, "%s: --%s is given twice", word, d->name);
+	a->given |= bit;
+	switch (d->type) {
+	case OPT_FLAG:
+		*(bool *)where = true;
+		return 0;
+	case OPT_STRING:
+		*(const char **)where = value;
+		return *value ? 0 : args_error(v, "%s: --%s is empty", word, d->name);
+	case OPT_CHOICE:
+		if (choice_find(d->arg, value, where))
+			return 0;
+		return args_error(v, "%s: \"%s\" is not one of %s", word, value, d->arg);
+	case OPT_NUMBER:
+	case OPT_SIZE:
+		break;
+	}
+	ok = d->type == OPT_SIZE ? parse_size(value, &n) : parse_number(value, &n);
+	if (!ok || n < d->min || n > d->max)
+		return args_error(v, "%s: \"%s\" is not a %s from %llu to %llu", word, value,
+				   d->type == OPT_SIZE ? "size (a whole number, with K, M, G, T or P)" : "number",
+				   (unsigned long long)d->min, (unsigned long long)d->max);
+	*(uint64_t *)where = n;
+	return 0;
+}
+
+/* --name, --name=value, --name value. *i moves on if the next word is the value. */
+static int option_long(const struct verb *v, struct args *a, int argc, char **argv, int *i)
+{
+	const char *word = argv[*i], *name = word + 2;
+	size_t len = strcspn(name, "=");
+	const char *value = name[len] ? name + len + 1 : NULL;
+	const struct option_def *d = option_find(name, len);
+
+	if (!d || !option_is_of(d, v))
+		return args_error(v, "%s: no such option", word);
+	if (d->type == OPT_FLAG) {
+		if (value)
+			return args_error(v, "%s: --%s takes no value", word, d->name);
+	} else if (!value) {
+		if (*i + 1 >= argc)
+			return args_error(v, "%s: the value is missing: --%s=%s", word, d->name, d->arg);
+		value = argv[++*i];
+	}
+	return option_store(v, a, d, word, value);
+}
+
+/* -d, -dq: only flags have letters */
+static int option_letters(const struct verb *v, struct args *a, const char *word)
+{
+	for (const char *c = word + 1; *c; c++) {
+		const struct option_def *d = option_find_letter(*c);
+		int ret;
+
+		if (!d || !option_is_of(d, v))
+			return args_error(v, "%s: no such option", word);
+		ret = option_store(v, a, d, word, NULL);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+int args_parse(const struct verb *v, struct args *a, int argc, char **argv)
+{
+	int ret = 0;
+
+	*a = (struct args){
+		.job = {
+			.be = v->be,
+			.o = { .id = ID_ANY, .queues = 1, .qdepth = 128, .max_io = 1 << 20 },
+		},
+		.verb = v,
+		.operands = argv,
+	};
+	for (int i = 0; i < argc && !ret; i++) {
+		if (!strcmp(argv[i], "--") && v->be) {
+			a->command = argv + i + 1;
+			if (i + 1 == argc)
+				ret = args_error(v, "--: the command is missing");
+			break;
+		}
+		if (!strncmp(argv[i], "--", 2) && argv[i][2])
+			ret = option_long(v, a, argc, argv, &i);
+		else if (argv[i][0] == '-' && argv[i][1])
+			ret = option_letters(v, a, argv[i]);
+		else if (a->nr == v->max)
+			ret = args_error(v, "%s: one argument too many", argv[i]);
+		else
+			a->operands[a->nr++] = argv[i];
+		if (a->help)
+			return 0;
+	}
+	quiet = a->quiet;
+	verbose = a->verbose;
+	return ret;
+}
+
+/* What the table cannot say about one option, or says only about two together. */
+static int make_check(const struct args *a)
+{
+	const struct verb *v = a->verb;
+	const struct options *o = &a->job.o;
+	const unsigned bs = o->block_size ? (unsigned)o->block_size : 512;
+
+	if (bs & (bs - 1))
+		return args_error(v, "--block-size=%u: not a power of two", bs);
+	if (o->max_io % 4096)
+		return args_error(v, "--max-io=%u: not a multiple of 4096", (unsigned)o->max_io);
+	if (o->offset % bs)
+		return args_error(v, "--offset=%llu: not a multiple of the block size, %u",
+				   (unsigned long long)o->offset, bs);
+	if (o->size % bs && (!strcmp(v->be->operand, "size") || o->create))
+		return args_error(v, "SIZE: %llu is not a multiple of the block size, %u",
+				   (unsigned long long)o->size, bs);
+	if (o->create && !o->size)
+		return args_error(v, "--create: how large is it to be? --size=SIZE");
+	if (a->daemon && a->command)
+		return args_error(v, "--daemon: not together with a command");
+	if (o->create && o->read_only)
+		return args_error(v, "--create: a new file is of no use --read-only");
+	return 0;
+}
+
+int make_args(struct args *a)
+{
+	const struct verb *v = a->verb;
+	const struct option_def *d = option_find(v->be->operand, strlen(v->be->operand));
+	int ret = 0;
+
+	if (a->nr)
+		ret = option_store(v, a, d, v->operands, a->operands[0]);
+	else if (!(a->given & 1ULL << (d - option_defs)))
+		ret = args_error(v, "%s is missing", v->operands);
+	return ret ? ret : make_check(a);
+}
+
+int help_verb(const struct verb *v)
+{
+	char left[40];
+
+	print("usage: ublk %s %s [options]%s\n\n%s\n\noptions:\n", v->name, v->operands,
+	       v->be ? " [-- COMMAND [ARG...]]" : "", v->help);
+	for (size_t i = 0; i < ARRAY_SIZE(option_defs); i++) {
+		const struct option_def *d = &option_defs[i];
+
+		if (!option_is_of(d, v))
+			continue;
+		text_print(left, sizeof(left), "%c%c%c --%s%s%s", d->letter ? '-' : ' ',
+			 d->letter ? d->letter : ' ', d->letter ? ',' : ' ', d->name,
+			 d->arg ? "=" : "", d->arg ? d->arg : "");
+		print("  %-27s %s\n", left, d->help);
+	}
+	return 0;
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/* find: see find.h. */
+#include "cli/find.h"
+#include "cli/backends.h"
+#include "host/driver.h"
+#include "host/mounts.h"
+#include "host/nodes.h"
+#include "lib/read.h"
+#include "lib/text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+bool info_backing(const struct ublksrv_ctrl_dev_info *info, char *path, size_t len,
+			 struct stat *st)
+{
+	const struct backend *be = backend_of(info->ublksrv_flags);
+	char fd_path[64];
+	bool found = false;
+	const char *name;
+	struct dir d;
+
+	if (!be || !be->identity || info->ublksrv_pid <= 0)
+		return false;	/* in memory, or not ours */
+	text_print(fd_path, sizeof(fd_path), "/proc/%d/fd", info->ublksrv_pid);
+	dir_open(&d, AT_FDCWD, fd_path);
+	while (!found && (name = dir_next(&d))) {
+		ssize_t got;
+		uint64_t n;
+
+		if (!parse_number(name, &n) || n < 3 || fstatat(d.fd, name, st, 0) ||
+		    !(S_ISREG(st->st_mode) || S_ISBLK(st->st_mode)))
+			continue;
+		got = readlinkat(d.fd, name, path, len - 1);
+		found = got > 0;
+		path[found ? got : 0] = 0;
+	}
+	dir_close(&d);
+	return found;
+}
+
+int dev_resolve(struct ctrl *c, const char *name, uint32_t *id)
+{
+	struct stat want, st;
+	char path[4096];
+	uint32_t *ids;
+	int nr, ret = -ENODEV;
+
+	if (parse_dev(name, id))
+		return 0;
+	c->step = STEP_INFO;
+	if (stat(name, &want) || !(S_ISREG(want.st_mode) || S_ISBLK(want.st_mode)))
+		return -ENODEV;
+	nr = dev_ids(&ids);
+	for (int i = 0; i < nr; i++) {
+		if (ctrl_get_info(c, ids[i]) || !info_backing(&c->info, path, sizeof(path), &st))
+			continue;
+		if (S_ISBLK(want.st_mode) ? st.st_rdev != want.st_rdev :
+		    st.st_dev != want.st_dev || st.st_ino != want.st_ino)
+			continue;
+		ret = ret ? 0 : -ENOTUNIQ;
+		*id = ids[i];
+	}
+	dev_ids_end(ids);
+	return ret;
+}
+
+int ctrl_open_to_look(struct ctrl *c)
+{
+	char path[4096];
+	const bool loadable = access(CTRL_NODE, F_OK) && driver_path(path, sizeof(path));
+	int ret;
+
+	if (!c->stay)
+		mounts_complete();
+	ret = ctrl_open(c, false);
+	return ret == -ENOENT && c->step == STEP_CONTROL && loadable ? -ENODEV : ret;
+}
+
+const char *resolve_why(int err)
+{
+	return err == -ENOTUNIQ ? "several devices show it: name one" :
+	       err == -ENODEV ? "no ublk device, nor shown by one" : NULL;
+}

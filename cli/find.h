@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/* find: which device is meant, and what it shows. */
+#ifndef FIND_H
+#define FIND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "include/ctrl.h"
+
+/*
+ * Open the control plane to look at devices, without loading the driver: not
+ * loaded, though it could be, means that there are none. Returns 0 or -errno,
+ * -ENODEV for that.
+ */
+int ctrl_open_to_look(struct ctrl *c);
+
+/*
+ * A device by any of its names: number, node, or the file that it shows.
+ * Returns 0, -ENODEV, or -ENOTUNIQ if several devices show that file.
+ */
+int dev_resolve(struct ctrl *c, const char *name, uint32_t *id);
+
+/* What -errno of dev_resolve() means, or NULL: as strerror() has it. */
+const char *resolve_why(int err);
+
+/*
+ * The backing of a device of ours: the file or block device that its server
+ * has open. Returns whether there is one.
+ */
+bool info_backing(const struct ublksrv_ctrl_dev_info *info, char *path, size_t len,
+			 struct stat *st);
+
+#endif

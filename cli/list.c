@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+/* list: devices, for people and as JSON. */
+#include "cli/backends.h"
+#include "cli/find.h"
+#include "cli/out.h"
+#include "cli/verbs.h"
+#include "host/driver.h"
+#include "host/fail.h"
+#include "host/nodes.h"
+#include "lib/sys.h"
+#include "lib/text.h"
+
+#include <errno.h>
+
+static const char *state_name(unsigned state)
+{
+	static const char *const names[] = {
+		[UBLK_S_DEV_DEAD] = "dead", [UBLK_S_DEV_LIVE] = "live",
+		[UBLK_S_DEV_QUIESCED] = "quiesced", [UBLK_S_DEV_FAIL_IO] = "fail-io",
+	};
+
+	return state < ARRAY_SIZE(names) ? names[state] : "unknown";
+}
+
+/* What list shows of a device, and both its printers take. */
+struct listed {
+	struct ublksrv_ctrl_dev_info info;
+	struct ublk_param_basic basic;
+	int pid;		/* 0: no server */
+	char backing[4096];	/* "": none */
+};
+
+static int list_get(struct ctrl *c, uint32_t id, struct listed *l)
+{
+	struct stat st;
+	int ret = ctrl_get_info(c, id);
+
+	if (ret)
+		return ret;
+	*l = (struct listed){ .info = c->info };
+	if (ctrl_get_params(c, id) == 0 && c->params.types & UBLK_PARAM_TYPE_BASIC)
+		l->basic = c->params.basic;
+	/* 6.12 keeps the pid of a server that is long dead */
+	if (l->info.state == UBLK_S_DEV_LIVE && l->info.ublksrv_pid > 0)
+		l->pid = l->info.ublksrv_pid;
+	if (!l->pid || !info_backing(&l->info, l->backing, sizeof(l->backing), &st))
+		l->backing[0] = 0;
+	return 0;
+}
+
+static void list_row(const struct listed *l, bool first)
+{
+	char node[NODE_LEN], size[32], pid[16] = "-";
+
+	if (first)
+		print("%-14s %-5s %7s %-8s %7s %6s %5s %2s %s\n", "NODE", "TYPE", "SIZE", "STATE",
+		       "PID", "QUEUES", "DEPTH", "RO", "BACKING");
+	text_print(node, sizeof(node), "/dev/ublkb%u", l->info.dev_id);
+	size_text(l->basic.dev_sectors << SECTOR_SHIFT, size, sizeof(size));
+	if (l->pid)
+		text_print(pid, sizeof(pid), "%d", l->pid);
+	print("%-14s %-5s %7s %-8s %7s %6u %5u %2u %s\n", node, backend_name(l->info.ublksrv_flags),
+	       size, state_name(l->info.state), pid, l->info.nr_hw_queues, l->info.queue_depth,
+	       l->basic.attrs & UBLK_ATTR_READ_ONLY, l->backing[0] ? l->backing : "-");
+}
+
+static void list_json(const struct listed *l, bool first)
+{
+	const struct ublksrv_ctrl_dev_info *i = &l->info;
+	const char *comma = "";
+
+	print("%s\n  {\"id\": %u, \"node\": \"/dev/ublkb%u\", \"char\": \"/dev/ublkc%u\", "
+	       "\"type\": \"%s\", \"size\": %llu, \"state\": \"%s\", \"pid\": ", first ? "" : ",",
+	       i->dev_id, i->dev_id, i->dev_id, backend_name(i->ublksrv_flags),
+	       (unsigned long long)l->basic.dev_sectors << SECTOR_SHIFT, state_name(i->state));
+	print(l->pid ? "%d" : "null", l->pid);
+	print(", \"queues\": %u, \"depth\": %u, \"block_size\": %u, \"read_only\": %s, \"backing\": ",
+	       i->nr_hw_queues, i->queue_depth, 1U << l->basic.logical_bs_shift,
+	       l->basic.attrs & UBLK_ATTR_READ_ONLY ? "true" : "false");
+	if (l->backing[0])
+		json_string(l->backing);
+	else
+		print("null");
+	print(", \"features\": [");
+	for (size_t n = 0; n < driver_nr_features; n++) {
+		if (i->flags >> n & 1) {
+			print("%s\"%s\"", comma, driver_features[n].name);
+			comma = ", ";
+		}
+	}
+	print("]}");
+}
+
+int verb_list(const struct args *a)
+{
+	void (*show)(const struct listed *l, bool first) = a->json ? list_json : list_row;
+	static struct ctrl c;	/* static: see struct ctrl */
+	uint32_t *ids = NULL, id;
+	struct listed l;
+	int status = 0, nr, printed = 0;
+	int ret;
+
+	ctrl_init(&c);
+	ret = ctrl_open_to_look(&c);
+	if (ret && ret != -ENODEV) {
+		status = fail("list", c.step, ret, NULL);
+		goto out;
+	}
+	if (a->json)
+		print("{\"devices\": [");
+	if (ret && a->nr)
+		status = fail(a->operands[0], STEP_INFO, ret, resolve_why(ret));
+	nr = ret ? 0 : a->nr ? a->nr : dev_ids(&ids);
+	for (int i = 0; i < nr; i++) {
+		id = a->nr ? 0 : ids[i];
+		ret = a->nr ? dev_resolve(&c, a->operands[i], &id) : 0;
+		if (!ret)
+			ret = list_get(&c, id, &l);
+		if (!ret)
+			show(&l, !printed++);
+		else if (a->nr || ret != -ENODEV)	/* it may go while we look */
+			status = fail(a->nr ? a->operands[i] : "list", c.step, ret, resolve_why(ret));
+	}
+	if (a->json)
+		print("%s]}\n", printed ? "\n" : "");
+out:
+	dev_ids_end(ids);
+	ctrl_close(&c);
+	return status;
+}

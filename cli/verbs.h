@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* verbs: a file each. All return the exit status, having said what failed. */
+#ifndef VERBS_H
+#define VERBS_H
+
+#include "cli/args.h"
+
+/* mem, file: make a device, serve it, remove it. */
+int verb_make(const struct args *a);
+/* list: a table or JSON of devices. */
+int verb_list(const struct args *a);
+/* recover: take over a device whose server has died. */
+int verb_recover(const struct args *a);
+/* stop, del: stop and remove devices. */
+int verb_stop(const struct args *a);
+/* check: what this machine has of what ublk needs. Returns what making a RAM disk would. */
+int verb_check(const struct args *a);
+/* help: all verbs, or one. */
+int verb_help(const struct args *a);
+
+#endif
