@@ -4,6 +4,8 @@
 #include "ublk.c"
 #include "backend_mem.c"
 
+#include <sys/stat.h>
+
 static bool all_zero(const char *p, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
