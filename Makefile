@@ -22,8 +22,9 @@ Q = $(if $(filter 1,$(V)),,@)
 # the rooms: CONTRIBUTING.md has a map of them
 sources = $(sort $(wildcard *.c lib/*.c host/*.c serve/*.c cli/*.c))
 headers = $(sort $(wildcard *.h */*.h))
-# where objects go
+# where objects go, and with another O the program as well
 O ?= build
+program = $(if $(filter build,$(O)),ublk,$(O)/ublk)
 objs = $(sources:%.c=$(O)/%.o)
 
 override CFLAGS += -I. -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Wall -Wextra -fno-strict-aliasing -fstack-protector-strong -MMD -MP
@@ -31,9 +32,9 @@ override CFLAGS += -I. -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Wall -We
 override CFLAGS += -ffunction-sections -fdata-sections -fno-pie -fno-unwind-tables -fno-asynchronous-unwind-tables
 override LDFLAGS += -static -pthread -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,--build-id=none
 
-all: ublk
+all: $(program)
 
-ublk: $(objs)
+$(program): $(objs)
 	$(if $(Q),@echo "  LD $@")
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(objs)
 
@@ -54,13 +55,13 @@ files:
 	@echo $(sources) $(headers) Makefile
 
 check: test
-test: ublk
+test: $(program)
 	./test.sh all
-test-unit test-vm test-soak test-kernels demo bench bench-smp: ublk
+test-unit test-vm test-soak test-kernels demo bench bench-smp: $(program)
 	./test.sh $(@:test-%=%)
 
-install: ublk
-	install -D -s -m 755 ublk $(DESTDIR)$(PREFIX)/sbin/ublk
+install: $(program)
+	install -D -s -m 755 $(program) $(DESTDIR)$(PREFIX)/sbin/ublk
 	ln -sf ublk $(DESTDIR)$(PREFIX)/sbin/ublk-mem
 	ln -sf ublk $(DESTDIR)$(PREFIX)/sbin/ublk-file
 
@@ -74,8 +75,8 @@ dist:
 	done
 	cd build/dist && sha256sum ublk-* | tee SHA256SUMS
 
-strip: ublk
-	$(CROSS)strip ublk
+strip: $(program)
+	$(CROSS)strip $(program)
 
 clean:
 	rm -rf ublk build

@@ -19,6 +19,7 @@
 #include "host/usage.h"
 #include "lib/read.h"
 #include "lib/say.h"
+#include "lib/sys.h"
 #include "lib/text.h"
 
 #include <errno.h>
@@ -682,18 +683,13 @@ static void file_choose(struct dev *dev, const struct options *o, struct file *f
 static void file_close(struct dev *dev)
 {
 	const struct file *f = dev->priv;
-	const uint64_t skip = f->base % f->page;
 
-	if (f->map)
-		munmap(f->map - skip, dev->size + skip);
-	if (f->windows)
-		munmap(f->windows, windows_size(dev, f));
+	pages_put(dev->page_cache, dev->page_cache_len);
+	pages_put(f->windows, windows_size(dev, f));
 	if (f->created_in >= 0 && !dev->used)
 		unlinkat(f->created_in, f->created, 0);
-	if (f->created_in >= 0)
-		close(f->created_in);
-	if (dev->fd >= 0)
-		close(dev->fd);
+	fd_close(f->created_in);
+	fd_close(dev->fd);
 	dev->fd = -1;
 	munmap(dev->priv, sizeof(*f));
 	dev->priv = NULL;

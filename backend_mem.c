@@ -17,6 +17,7 @@
 #include "include/backend.h"
 #include "host/memory.h"
 #include "lib/say.h"
+#include "lib/sys.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -123,14 +124,10 @@ static void mem_close(struct dev *dev)
 {
 	struct mem *m = dev->priv;
 
-	if (m->base)
-		munmap(m->base, m->len);
-	if (m->zeroes)
-		munmap(m->zeroes, dev->max_io);
-	if (m->fd >= 0)
-		close(m->fd);
-	if (m->present)
-		munmap(m->present, m->len >> m->page_shift);
+	pages_put(m->base, m->len);
+	pages_put(m->zeroes, dev->max_io);
+	fd_close(m->fd);
+	pages_put(m->present, m->len >> m->page_shift);
 	munmap(m, sizeof(*m));
 	dev->priv = NULL;
 }

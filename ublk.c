@@ -162,7 +162,7 @@ static void queue_die(const struct queue *q, const char *fmt, ...)
 	va_start(ap, fmt);
 	text_vprint(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	say("/dev/ublkb%u: queue %u: %s; this server ends here", q->s->id, q->q_id, text);
+	say("%s: queue %u: %s; this server ends here", node_path(q->s->id).s, q->q_id, text);
 	_exit(q->s->guarded ? EXIT_AGAIN : EXIT_FAILURE);
 }
 
@@ -573,7 +573,7 @@ static void queue_hold(struct queue *q)
 	char c;
 
 	if (s->guarded) {
-		notice("/dev/ublkb%u: its guard has died: if this server dies nobody starts another", s->id);
+		notice("%s: its guard has died: if this server dies nobody starts another", node_path(s->id).s);
 		s->guarded = false;
 	} else if (read(s->hold_fd, &c, 1) != 1) {
 		s->direct++;
@@ -899,12 +899,9 @@ static void queue_end(struct queue *q)
 	if (q->ring.fd >= 0)
 		(void)uring_register(&q->ring, IORING_UNREGISTER_FILES, NULL, 0);
 	uring_exit(&q->ring);
-	if (q->iods)
-		munmap((void *)q->iods, q->iods_len);
-	if (q->bufs)
-		munmap(q->bufs, bufs_size(q));
-	if (q->ios)
-		munmap(q->ios, ios_size(q));
+	pages_put((void *)q->iods, q->iods_len);
+	pages_put(q->bufs, bufs_size(q));
+	pages_put(q->ios, ios_size(q));
 	q->held = NULL;
 	q->waits = NULL;
 	q->iods = NULL;
@@ -926,9 +923,13 @@ static void *queue_thread(void *arg)
 
 /* ---- control commands ---- */
 
-void ctrl_init(struct ctrl *c)
+struct ctrl *ctrl_own(void)
 {
-	*c = (struct ctrl)CTRL_NONE;
+	static struct ctrl c;
+
+	/* at run time: one that is not zero at first would be in the file, cpus and all */
+	c = (struct ctrl)CTRL_NONE;
+	return &c;
 }
 
 static void ctrl_reap(struct ctrl *c)
@@ -1061,8 +1062,7 @@ static int ctrl_send(struct ctrl *c, unsigned nr, struct ublksrv_ctrl_cmd cmd)
 void ctrl_close(struct ctrl *c)
 {
 	uring_exit(&c->ring);
-	if (c->fd >= 0)
-		close(c->fd);
+	fd_close(c->fd);
 	c->fd = -1;
 }
 
@@ -1197,12 +1197,12 @@ static int dev_flush(struct ctrl *c, uint32_t id)
 	if (pid < 0)
 		return -errno;
 	if (pid == 0) {
-		(void)syscall(SYS_close_range, 3, ~0U, 0);
+		fds_close_from(3);
 		_exit(disk_flush(id) ? EXIT_FAILURE : 0);
 	}
 	ret = ctrl_await(c, pid);
 	if (ret > 0)
-		notice("/dev/ublkb%u: not all that is dirty could be written", id);
+		notice("%s: not all that is dirty could be written", node_path(id).s);
 	return ret < 0 ? ret : 0;
 }
 
@@ -1302,7 +1302,7 @@ static int server_add(struct server *s)
 		s->dev.max_io = c->info.max_io_buf_bytes;
 	s->nr_queues = c->info.nr_hw_queues;
 	if (s->nr_queues < o->queues)
-		notice("/dev/ublkb%u: %u queues instead of %u, one for each CPU", s->id,
+		notice("%s: %u queues instead of %u, one for each CPU", node_path(s->id).s,
 		       s->nr_queues, (unsigned)o->queues);
 	return 0;
 }
@@ -1487,16 +1487,15 @@ struct probe_answer {
 
 static struct probe_answer probe_start(const struct probe_order *p)
 {
-	static struct ctrl c;	/* static: see struct ctrl */
 	struct probe_answer a = { .step = STEP_NODE };
+	struct ctrl *c = ctrl_own();
 
-	ctrl_init(&c);
 	(void)mounts_leave();	/* to where the node is sure to appear */
-	a.res = ctrl_open(&c, false);
+	a.res = ctrl_open(c, false);
 	if (!a.res)
-		a.res = ctrl_simple(&c, STEP_START, UBLK_CMD_START_DEV, p->id, (uint64_t)getppid());
+		a.res = ctrl_simple(c, STEP_START, UBLK_CMD_START_DEV, p->id, (uint64_t)getppid());
 	if (a.res) {
-		a.step = c.step;
+		a.step = c->step;
 		return a;
 	}
 	if (p->nr_requests)
@@ -1527,7 +1526,7 @@ int probe_fork(pid_t *pid)
 	stdio_to_null();
 	if (dup2(fds[1], 3) < 0)
 		_exit(EXIT_FAILURE);
-	(void)syscall(SYS_close_range, 4, ~0U, 0);
+	fds_close_from(4);
 	if (read(3, &order, sizeof(order)) != sizeof(order))
 		_exit(0);	/* the server had no need of it */
 	answer = probe_start(&order);
@@ -1721,8 +1720,7 @@ int server_down(struct server *s)
 		pthread_join(s->queues[i].thread, NULL);
 	if (s->queues)
 		queue_end(&s->queues[0]);
-	if (s->char_fd >= 0)
-		close(s->char_fd);
+	fd_close(s->char_fd);
 	if (s->added && !marked && !ctrl_is_gone(c, s->id, s->cookie))
 		ret = dev_del(c, s->id);
 	if (s->added && !ret)
@@ -1734,8 +1732,7 @@ int server_down(struct server *s)
 	if (s->opened)
 		s->be->close(&s->dev);
 	ctrl_close(c);
-	if (s->queues)
-		munmap(s->queues, s->nr_queues * sizeof(*s->queues));
+	pages_put(s->queues, s->nr_queues * sizeof(*s->queues));
 	return ret;
 }
 
@@ -1746,7 +1743,7 @@ int server_down(struct server *s)
 static int server_asked(struct server *s, bool force)
 {
 	const int64_t grace = now_ms() + GRACE_MS;
-	char node[NODE_LEN], text[160];
+	char text[160];
 	int ret;
 
 	ctrl_set_deadline(&s->ctrl);
@@ -1754,11 +1751,10 @@ static int server_asked(struct server *s, bool force)
 	while ((ret = dev_stop(&s->ctrl, s->id, force, text, sizeof(text))) == -EBUSY &&
 	       now_ms() < grace)
 		queue_turn(&s->queues[0], 10);
-	text_print(node, sizeof(node), NODE_BASE "%u", s->id);
 	if (ret == -EBUSY)
-		notice("%s is %s: still serving; a second signal stops it all the same", node, text);
+		notice("%s is %s: still serving; a second signal stops it all the same", node_path(s->id).s, text);
 	else if (ret && ret != -ENODEV)
-		(void)fail(node, s->ctrl.step, ret, NULL);
+		(void)fail(node_path(s->id).s, s->ctrl.step, ret, NULL);
 	return ret;
 }
 

@@ -253,43 +253,14 @@ int args_parse(const struct verb *v, struct args *a, int argc, char **argv)
 	return ret;
 }
 
-/* What the table cannot say about one option, or says only about two together. */
-static int make_check(const struct args *a)
-{
-	const struct verb *v = a->verb;
-	const struct options *o = &a->job.o;
-	const unsigned bs = o->block_size ? (unsigned)o->block_size : 512;
-
-	if (bs & (bs - 1))
-		return args_error(v, "--block-size=%u: not a power of two", bs);
-	if (o->max_io % 4096)
-		return args_error(v, "--max-io=%u: not a multiple of 4096", (unsigned)o->max_io);
-	if (o->offset % bs)
-		return args_error(v, "--offset=%llu: not a multiple of the block size, %u",
-				   (unsigned long long)o->offset, bs);
-	if (o->size % bs && (!strcmp(v->be->operand, "size") || o->create))
-		return args_error(v, "SIZE: %llu is not a multiple of the block size, %u",
-				   (unsigned long long)o->size, bs);
-	if (o->create && !o->size)
-		return args_error(v, "--create: how large is it to be? --size=SIZE");
-	if (a->daemon && a->command)
-		return args_error(v, "--daemon: not together with a command");
-	if (o->create && o->read_only)
-		return args_error(v, "--create: a new file is of no use --read-only");
-	return 0;
-}
-
-int make_args(struct args *a)
+int args_operand(struct args *a)
 {
 	const struct verb *v = a->verb;
 	const struct option_def *d = option_find(v->be->operand, strlen(v->be->operand));
-	int ret = 0;
 
 	if (a->nr)
-		ret = option_store(v, a, d, v->operands, a->operands[0]);
-	else if (!(a->given & 1ULL << (d - option_defs)))
-		ret = args_error(v, "%s is missing", v->operands);
-	return ret ? ret : make_check(a);
+		return option_store(v, a, d, v->operands, a->operands[0]);
+	return a->given & 1ULL << (d - option_defs) ? 0 : args_error(v, "%s is missing", v->operands);
 }
 
 int help_verb(const struct verb *v)

@@ -40,8 +40,12 @@ int args_parse(const struct verb *v, struct args *a, int argc, char **argv);
 __attribute__((format(printf, 2, 3)))
 int args_error(const struct verb *v, const char *fmt, ...);
 
-/* The options and the operand of a verb that makes a device are in *a: see that they go together. Returns 0 or EXIT_USAGE, having said why. */
-int make_args(struct args *a);
+/*
+ * The one operand of a verb that makes a device, as the option that it stands
+ * for: "mem SIZE" and "mem --size=SIZE" are the same, and one of them there
+ * must be. Returns 0 or EXIT_USAGE, having said why.
+ */
+int args_operand(struct args *a);
 
 /* The name of the operand, for the usage line: "SIZE", "PATH". */
 const char *operand_name(const struct backend *be);

@@ -118,52 +118,64 @@ static void check_features(struct checks *r, const struct ctrl *c)
 		   "copies through a buffer for each request: zero copy takes Linux 6.16");
 }
 
+/* Returns as uring_init(). */
+static int check_uring(struct checks *r)
+{
+	struct uring ring = URING_NONE;
+	int ret = uring_init(&ring, 4, IORING_SETUP_SQE128);
+
+	uring_exit(&ring);
+	if (ret == -ENOSYS)
+		check_line(r, "missing", "io_uring", "not built into this kernel (CONFIG_IO_URING)");
+	else if (ret)
+		check_line(r, "missing", "io_uring", "%s: %s", strerror(-ret), uring_forbidden());
+	else
+		check_line(r, "ok", "io_uring", "available");
+	return ret;
+}
+
+/* The control node, and what the driver tells if it can be asked. */
+static void check_control(struct checks *r, bool uring)
+{
+	struct ctrl *c = ctrl_own();
+	int ret = ctrl_open_node(c, false);
+
+	if (ret == -ENOENT && mounts_leave() == 0)
+		ret = ctrl_open_node(c, false);
+	if (ret) {
+		bool denied = ret == -EACCES || ret == -EPERM;
+
+		check_line(r, denied ? "denied" : "missing", "control node", CTRL_NODE ": %s%s",
+			   strerror(-ret), denied ? "; " HINT_ROOT : "");
+		r->status = denied ? EXIT_PERMISSION : EXIT_NO_DRIVER;
+		return;
+	}
+	check_line(r, geteuid() ? "limited" : "ok", "control node", CTRL_NODE "%s",
+		   geteuid() ? ": opens, but making a device takes CAP_SYS_ADMIN" : "");
+	check_limit(r);
+	if (uring && ctrl_open(c, false) == 0)
+		check_features(r, c);
+	ctrl_close(c);
+}
+
 int verb_check(const struct args *a)
 {
 	struct checks r = { .json = a->json, .first = true };
-	static struct ctrl c;	/* static: see struct ctrl */
-	struct uring ring = URING_NONE;
 	char path[4096];
 	bool loadable;
-	int ret;
+	int uring;
 
-	ctrl_init(&c);
 	if (r.json)
 		print("{\"checks\": [");
 	loadable = driver_path(path, sizeof(path));
 	mounts_complete();
 	check_kernel(&r);
-	ret = uring_init(&ring, 4, IORING_SETUP_SQE128);
-	uring_exit(&ring);
-	if (ret == -ENOSYS)
-		check_line(&r, "missing", "io_uring", "not built into this kernel (CONFIG_IO_URING)");
-	else if (ret)
-		check_line(&r, "missing", "io_uring", "%s: %s", strerror(-ret), uring_forbidden());
-	else
-		check_line(&r, "ok", "io_uring", "available");
-	if (check_driver(&r, loadable ? path : NULL)) {
-		int node = ctrl_open_node(&c, false);
-
-		if (node == -ENOENT && mounts_leave() == 0)
-			node = ctrl_open_node(&c, false);
-		if (node) {
-			bool denied = node == -EACCES || node == -EPERM;
-
-			check_line(&r, denied ? "denied" : "missing", "control node", CTRL_NODE ": %s%s",
-				   strerror(-node), denied ? "; " HINT_ROOT : "");
-			r.status = denied ? EXIT_PERMISSION : EXIT_NO_DRIVER;
-		} else {
-			check_line(&r, geteuid() ? "limited" : "ok", "control node", CTRL_NODE "%s",
-				   geteuid() ? ": opens, but making a device takes CAP_SYS_ADMIN" : "");
-			check_limit(&r);
-			if (!ret && ctrl_open(&c, false) == 0)
-				check_features(&r, &c);
-		}
-	}
-	if (ret && !r.status)
+	uring = check_uring(&r);
+	if (check_driver(&r, loadable ? path : NULL))
+		check_control(&r, !uring);
+	if (uring && !r.status)
 		r.status = EXIT_NO_URING;
 	if (r.json)
 		print("\n], \"status\": %d}\n", r.status);
-	ctrl_close(&c);
 	return r.status;
 }

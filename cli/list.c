@@ -50,16 +50,15 @@ static int list_get(struct ctrl *c, uint32_t id, struct listed *l)
 
 static void list_row(const struct listed *l, bool first)
 {
-	char node[NODE_LEN], size[32], pid[16] = "-";
+	char size[32], pid[16] = "-";
 
 	if (first)
 		print("%-14s %-5s %7s %-8s %7s %6s %5s %2s %s\n", "NODE", "TYPE", "SIZE", "STATE",
 		       "PID", "QUEUES", "DEPTH", "RO", "BACKING");
-	text_print(node, sizeof(node), "/dev/ublkb%u", l->info.dev_id);
 	size_text(l->basic.dev_sectors << SECTOR_SHIFT, size, sizeof(size));
 	if (l->pid)
 		text_print(pid, sizeof(pid), "%d", l->pid);
-	print("%-14s %-5s %7s %-8s %7s %6u %5u %2u %s\n", node, backend_name(l->info.ublksrv_flags),
+	print("%-14s %-5s %7s %-8s %7s %6u %5u %2u %s\n", node_path(l->info.dev_id).s, backend_name(l->info.ublksrv_flags),
 	       size, state_name(l->info.state), pid, l->info.nr_hw_queues, l->info.queue_depth,
 	       l->basic.attrs & UBLK_ATTR_READ_ONLY, l->backing[0] ? l->backing : "-");
 }
@@ -69,9 +68,9 @@ static void list_json(const struct listed *l, bool first)
 	const struct ublksrv_ctrl_dev_info *i = &l->info;
 	const char *comma = "";
 
-	print("%s\n  {\"id\": %u, \"node\": \"/dev/ublkb%u\", \"char\": \"/dev/ublkc%u\", "
+	print("%s\n  {\"id\": %u, \"node\": \"%s\", \"char\": \"/dev/ublkc%u\", "
 	       "\"type\": \"%s\", \"size\": %llu, \"state\": \"%s\", \"pid\": ", first ? "" : ",",
-	       i->dev_id, i->dev_id, i->dev_id, backend_name(i->ublksrv_flags),
+	       i->dev_id, node_path(i->dev_id).s, i->dev_id, backend_name(i->ublksrv_flags),
 	       (unsigned long long)l->basic.dev_sectors << SECTOR_SHIFT, state_name(i->state));
 	print(l->pid ? "%d" : "null", l->pid);
 	print(", \"queues\": %u, \"depth\": %u, \"block_size\": %u, \"read_only\": %s, \"backing\": ",
@@ -94,16 +93,15 @@ static void list_json(const struct listed *l, bool first)
 int verb_list(const struct args *a)
 {
 	void (*show)(const struct listed *l, bool first) = a->json ? list_json : list_row;
-	static struct ctrl c;	/* static: see struct ctrl */
+	struct ctrl *c = ctrl_own();
 	uint32_t *ids = NULL, id;
 	struct listed l;
 	int status = 0, nr, printed = 0;
 	int ret;
 
-	ctrl_init(&c);
-	ret = ctrl_open_to_look(&c);
+	ret = ctrl_open_to_look(c);
 	if (ret && ret != -ENODEV) {
-		status = fail("list", c.step, ret, NULL);
+		status = fail("list", c->step, ret, NULL);
 		goto out;
 	}
 	if (a->json)
@@ -113,18 +111,18 @@ int verb_list(const struct args *a)
 	nr = ret ? 0 : a->nr ? a->nr : dev_ids(&ids);
 	for (int i = 0; i < nr; i++) {
 		id = a->nr ? 0 : ids[i];
-		ret = a->nr ? dev_resolve(&c, a->operands[i], &id) : 0;
+		ret = a->nr ? dev_resolve(c, a->operands[i], &id) : 0;
 		if (!ret)
-			ret = list_get(&c, id, &l);
+			ret = list_get(c, id, &l);
 		if (!ret)
 			show(&l, !printed++);
 		else if (a->nr || ret != -ENODEV)	/* it may go while we look */
-			status = fail(a->nr ? a->operands[i] : "list", c.step, ret, resolve_why(ret));
+			status = fail(a->nr ? a->operands[i] : "list", c->step, ret, resolve_why(ret));
 	}
 	if (a->json)
 		print("%s]}\n", printed ? "\n" : "");
 out:
 	dev_ids_end(ids);
-	ctrl_close(&c);
+	ctrl_close(c);
 	return status;
 }

@@ -5,6 +5,41 @@
 #include "serve/cookie.h"
 #include "serve/serve.h"
 
+#include <string.h>
+
+/* What the table cannot say about one option, or says only about two together. */
+static int make_check(const struct args *a)
+{
+	const struct verb *v = a->verb;
+	const struct options *o = &a->job.o;
+	const unsigned bs = o->block_size ? (unsigned)o->block_size : 512;
+
+	if (bs & (bs - 1))
+		return args_error(v, "--block-size=%u: not a power of two", bs);
+	if (o->max_io % 4096)
+		return args_error(v, "--max-io=%u: not a multiple of 4096", (unsigned)o->max_io);
+	if (o->offset % bs)
+		return args_error(v, "--offset=%llu: not a multiple of the block size, %u",
+				   (unsigned long long)o->offset, bs);
+	if (o->size % bs && (!strcmp(v->be->operand, "size") || o->create))
+		return args_error(v, "SIZE: %llu is not a multiple of the block size, %u",
+				   (unsigned long long)o->size, bs);
+	if (o->create && !o->size)
+		return args_error(v, "--create: how large is it to be? --size=SIZE");
+	if (a->daemon && a->command)
+		return args_error(v, "--daemon: not together with a command");
+	if (o->create && o->read_only)
+		return args_error(v, "--create: a new file is of no use --read-only");
+	return 0;
+}
+
+static int make_args(struct args *a)
+{
+	int ret = args_operand(a);
+
+	return ret ? ret : make_check(a);
+}
+
 int verb_make(const struct args *a)
 {
 	struct args made = *a;

@@ -84,14 +84,13 @@ static const char *recover_refused(const struct ublksrv_ctrl_dev_info *info, con
 
 int verb_recover(const struct args *a)
 {
-	static struct ctrl c;	/* static: see struct ctrl */
+	struct ctrl *c = ctrl_own();
 	struct job job = a->job;
 	struct options *o = &job.o;
 	const char *why, *name = a->operands[0];
 	int nr = 1, ret;
 	uint32_t id = 0;
 
-	ctrl_init(&c);
 	if (!a->nr)
 		return args_error(a->verb, "DEV is missing");
 	if (nr < a->nr && backend_find(a->operands[nr]))
@@ -102,22 +101,22 @@ int verb_recover(const struct args *a)
 		return args_error(a->verb, "%s: one argument too many", a->operands[nr]);
 	if (!o->path && !parse_dev(name, &id))
 		o->path = name;
-	c.stay = true;
-	ret = ctrl_open_to_look(&c);
+	c->stay = true;
+	ret = ctrl_open_to_look(c);
 	if (!ret)
-		ret = recover_find(&c, name, o, &id);
-	why = ret ? resolve_why(ret) : recover_refused(&c.info, o);
+		ret = recover_find(c, name, o, &id);
+	why = ret ? resolve_why(ret) : recover_refused(&c->info, o);
 	if (!ret && why)
 		ret = -EINVAL;
 	if (!ret && !o->path)
 		return args_error(a->verb, "PATH is missing: of which file is %s?", name);
 	if (!ret)
-		ret = recover_options(&c, id, o);
+		ret = recover_options(c, id, o);
 	if (ret)
-		ret = fail(name, ret == -EINVAL ? STEP_RECOVER : c.step, ret, why);
-	job.be = backend_of(c.info.ublksrv_flags);
-	job.cookie = c.info.ublksrv_flags;
+		ret = fail(name, ret == -EINVAL ? STEP_RECOVER : c->step, ret, why);
+	job.be = backend_of(c->info.ublksrv_flags);
+	job.cookie = c->info.ublksrv_flags;
 	job.recover = true;
-	ctrl_close(&c);
+	ctrl_close(c);
 	return ret ? ret : serve(&job, a->command, a->daemon);
 }

@@ -6,6 +6,7 @@
 #include "host/usage.h"
 #include "lib/read.h"
 #include "lib/say.h"
+#include "lib/sys.h"
 #include "lib/text.h"
 
 #include <errno.h>
@@ -19,11 +20,10 @@
 
 int disk_try(uint32_t id, uint32_t block_size, bool rescan)
 {
-	char node[NODE_LEN], block[4096];
+	char block[4096];
 	int fd, ret = 0;
 
-	text_print(node, sizeof(node), NODE_BASE "%u", id);
-	fd = node_open(node, O_RDONLY);
+	fd = node_open(node_path(id).s, O_RDONLY);
 	if (fd < 0)
 		return fd;
 	if (rescan)
@@ -52,11 +52,8 @@ void disk_limit(uint32_t id, uint32_t nr_requests)
 
 bool disk_claimed(uint32_t id, char *text, size_t len)
 {
-	char node[NODE_LEN];
-	int fd;
+	int fd = node_try(node_path(id).s, O_RDONLY | O_EXCL, mounts_lack_nodes());
 
-	text_print(node, sizeof(node), NODE_BASE "%u", id);
-	fd = node_try(node, O_RDONLY | O_EXCL, mounts_lack_nodes());
 	if (fd >= 0)
 		close(fd);
 	else if (errno == EBUSY)
@@ -81,23 +78,18 @@ static int disk_flush_node(const char *name)
 
 int disk_flush(uint32_t id)
 {
-	char base[64], text[160];
 	const char *name;
-	int ret, one;
-	struct dir d;
+	char text[160];
+	struct parts p;
+	int ret = 0, one;
 
 	if (usage_holder(id, text, sizeof(text)))
 		sync();
-	text_print(base, sizeof(base), "/sys/block/ublkb%u", id);
-	dir_open(&d, AT_FDCWD, base);
-	ret = 0;
-	while ((name = dir_next(&d))) {
-		if (strncmp(name, "ublkb", 5))
-			continue;
+	parts_open(&p, id);
+	while ((name = parts_next(&p))) {
 		one = disk_flush_node(name);
 		ret = ret ? ret : one;
 	}
-	dir_close(&d);
-	one = disk_flush_node(strrchr(base, '/') + 1);
-	return ret ? ret : one;
+	parts_close(&p);
+	return ret;
 }

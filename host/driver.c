@@ -80,8 +80,7 @@ bool driver_path(char *path, size_t len)
 	int fd = modules_open(dir, sizeof(dir));
 	bool found = fd >= 0 && driver_find(fd, files, sizeof(files));
 
-	if (fd >= 0)
-		close(fd);
+	fd_close(fd);
 	if (found)
 		text_print(path, len, "%s/%.*s", dir, (int)strcspn(files, ":"), files);
 	return found;
@@ -97,8 +96,7 @@ static bool module_load(int dir, const char *file)
 	bool ok = fd >= 0 && (syscall(SYS_finit_module, fd, "", flags) == 0 || errno == EEXIST);
 
 	debug("%s: %s", file, ok ? "loaded" : strerror(errno));
-	if (fd >= 0)
-		close(fd);
+	fd_close(fd);
 	return ok;
 }
 
@@ -115,8 +113,7 @@ void driver_load(void)
 		files[strcspn(files, ":")] = 0;
 		ok = ok && module_load(dir, files);
 	}
-	if (dir >= 0)
-		close(dir);
+	fd_close(dir);
 	/* a kernel that cannot decompress, or a module in another place */
 	if (!ok && access("/sbin/modprobe", X_OK) == 0) {
 		pid_t pid = fork();

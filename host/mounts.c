@@ -152,8 +152,7 @@ static int mounts_leave_now(void)
 	for (size_t i = 0; i < 4; i++) {
 		const int fds[] = { home, root, cwd, dev };
 
-		if (fds[i] >= 0)
-			close(fds[i]);
+		fd_close(fds[i]);
 	}
 	return ret;
 }

@@ -16,6 +16,41 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+struct node_path node_path(uint32_t id)
+{
+	struct node_path path;
+
+	text_print(path.s, sizeof(path.s), NODE_BASE "%u", id);
+	return path;
+}
+
+void parts_open(struct parts *p, uint32_t id)
+{
+	text_print(p->disk, sizeof(p->disk), "ublkb%u", id);
+	text_print(p->sys, sizeof(p->sys), "/sys/block/%s", p->disk);
+	p->done = false;
+	dir_open(&p->d, AT_FDCWD, p->sys);
+}
+
+void parts_close(struct parts *p)
+{
+	dir_close(&p->d);
+}
+
+const char *parts_next(struct parts *p)
+{
+	const char *name;
+
+	if (p->done)
+		return NULL;
+	/* a partition's name begins with the disk's */
+	while ((name = dir_next(&p->d)) && strncmp(name, "ublkb", 5))
+		;
+	text_print(p->sys, sizeof(p->sys), "/sys/block/%s%s%s", p->disk, name ? "/" : "", name ? name : "");
+	p->done = !name;
+	return name ? name : p->disk;
+}
+
 bool parse_dev(const char *s, uint32_t *id)
 {
 	uint64_t n;
@@ -85,24 +120,18 @@ static int node_make(int dir, const char *path)
 int nodes_make(uint32_t id)
 {
 	const int dev = mounts_caller_dev();
-	char base[NODE_LEN], path[64];
 	const char *name;
-	int ret, one;
-	struct dir d;
+	struct parts p;
+	int ret = 0, one;
 
 	if (dev < 0)
 		return 0;
-	text_print(base, sizeof(base), "ublkb%u", id);
-	text_print(path, sizeof(path), "/sys/block/%s", base);
-	ret = node_make(dev, base);
-	dir_open(&d, AT_FDCWD, path);
-	while ((name = dir_next(&d))) {
-		if (!is_node(name, "ublkb", id))
-			continue;
+	parts_open(&p, id);
+	while ((name = parts_next(&p))) {
 		one = node_make(dev, name);
 		ret = ret ? ret : one;
 	}
-	dir_close(&d);
+	parts_close(&p);
 	return ret;
 }
 
@@ -175,6 +204,5 @@ int dev_ids(uint32_t **ids)
 
 void dev_ids_end(uint32_t *ids)
 {
-	if (ids)
-		munmap(ids, UBLK_MAX_UBLKS * sizeof(*ids));
+	pages_put(ids, UBLK_MAX_UBLKS * sizeof(*ids));
 }

@@ -6,15 +6,34 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "lib/read.h"
+
 #define CTRL_NODE	"/dev/ublk-control"
 #define NODE_BASE	"/dev/ublkb"
 #define NODE_LEN	32		/* "/dev/ublkb1048575p255" and some */
+
+/* The disk's node, "/dev/ublkb0", for as long as the expression lasts that it stands in. */
+struct node_path { char s[NODE_LEN]; } node_path(uint32_t id);
 
 /* A device's number from any of its names: "0", "ublkb0", "/dev/ublkb0", "/dev/ublkc0". */
 bool parse_dev(const char *s, uint32_t *id);
 
 /* Is this path <base><id>, or a partition of it, possibly with more words behind? */
 bool is_node(const char *path, const char *base, uint32_t id);
+
+/* A disk's partitions, as /sys has them, and behind them the disk itself, be it there or not. */
+struct parts {
+	struct dir d;
+	char disk[NODE_LEN];	/* "ublkb0" */
+	char sys[64];		/* where in /sys the one lies that parts_next() has named */
+	bool done;
+};
+
+void parts_open(struct parts *p, uint32_t id);
+void parts_close(struct parts *p);
+
+/* The name of the next one, "ublkb0p1", until the one after it is asked for; NULL: no more. */
+const char *parts_next(struct parts *p);
 
 /* Where the caller's /dev is not the kernel's: the nodes of a disk and its partitions. Returns 0 or -errno. */
 int nodes_make(uint32_t id);

@@ -141,8 +141,7 @@ static void oom_protect(void)
 
 	if (fd < 0 || write(fd, "-1000", 5) != 5)
 		debug("oom_score_adj: %s", strerror(errno));
-	if (fd >= 0)
-		close(fd);
+	fd_close(fd);
 }
 
 void server_protect(void)

@@ -17,21 +17,17 @@
 /* Does MAJ:MIN, as in mountinfo, belong to the disk or one of its partitions? */
 static bool is_devno(const char *devno, size_t len, uint32_t id)
 {
-	char base[64], path[384], line[32];
-	const char *name;
+	char path[80], line[32];
 	bool found = false;
-	struct dir d;
+	struct parts p;
 
-	text_print(base, sizeof(base), "/sys/block/ublkb%u", id);
-	dir_open(&d, AT_FDCWD, base);
-	while (!found && (name = dir_next(&d))) {
-		if (strcmp(name, ".") && strncmp(name, "ublkb", 5))
-			continue;
-		text_print(path, sizeof(path), "%s/%s/dev", base, name);
+	parts_open(&p, id);
+	while (!found && parts_next(&p)) {
+		text_print(path, sizeof(path), "%s/dev", p.sys);
 		found = text_read(path, line, sizeof(line)) > 0 && strcspn(line, "\n") == len &&
 			!strncmp(line, devno, len);
 	}
-	dir_close(&d);
+	parts_close(&p);
 	return found;
 }
 
@@ -114,22 +110,16 @@ static bool usage_swap(uint32_t id, char *text, size_t len)
 
 bool usage_holder(uint32_t id, char *text, size_t len)
 {
-	char base[64], path[384], holder[64];
-	const char *name;
-	bool found;
-	struct dir d;
+	char path[80], holder[64];
+	bool found = false;
+	struct parts p;
 
-	text_print(base, sizeof(base), "/sys/block/ublkb%u", id);
-	text_print(path, sizeof(path), "%s/holders", base);
-	found = dir_first(path, holder, sizeof(holder));
-	dir_open(&d, AT_FDCWD, base);
-	while (!found && (name = dir_next(&d))) {
-		if (strncmp(name, "ublkb", 5))
-			continue;
-		text_print(path, sizeof(path), "%s/%s/holders", base, name);
+	parts_open(&p, id);
+	while (!found && parts_next(&p)) {
+		text_print(path, sizeof(path), "%s/holders", p.sys);
 		found = dir_first(path, holder, sizeof(holder));
 	}
-	dir_close(&d);
+	parts_close(&p);
 	if (found)
 		text_print(text, len, "held by %s", holder);
 	return found;

@@ -51,8 +51,11 @@ struct ctrl {
 
 #define CTRL_NONE { .fd = -1, .ring = URING_NONE }
 
-/* At run time: a static one that is not zero at first would be in the file, cpus and all. */
-void ctrl_init(struct ctrl *c);
+/*
+ * The one of a process that serves nothing, closed. Where it has been opened
+ * and not closed since, what it had is forgotten.
+ */
+struct ctrl *ctrl_own(void);
 
 /* Open the control node, and load the driver for it, among the caller's mounts. Returns 0 or -errno with c->step set. */
 int ctrl_open_node(struct ctrl *c, bool load);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* read: see read.h. */
 #include "lib/read.h"
+#include "lib/sys.h"
 #include "lib/text.h"
 
 #include <fcntl.h>
@@ -13,8 +14,7 @@ ssize_t text_read(const char *path, char *text, size_t len)
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 ? -1 : read(fd, text, len - 1);
 
-	if (fd >= 0)
-		close(fd);
+	fd_close(fd);
 	text[n > 0 ? n : 0] = 0;
 	return n;
 }
@@ -35,8 +35,7 @@ void lines_open(struct lines *l, int fd)
 
 void lines_close(struct lines *l)
 {
-	if (l->fd >= 0)
-		close(l->fd);
+	fd_close(l->fd);
 }
 
 char *lines_next(struct lines *l)
@@ -77,8 +76,7 @@ bool dir_open(struct dir *d, int from, const char *path)
 
 void dir_close(struct dir *d)
 {
-	if (d->fd >= 0)
-		close(d->fd);
+	fd_close(d->fd);
 }
 
 const char *dir_next(struct dir *d)

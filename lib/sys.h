@@ -14,6 +14,15 @@
  */
 void *pages_get(size_t len);
 
+/* Give them back; NULL is nothing. */
+void pages_put(void *p, size_t len);
+
+/* Close a descriptor; a negative one is nothing. */
+void fd_close(int fd);
+
+/* Close all descriptors from this one on. */
+void fds_close_from(int first);
+
 /* Milliseconds of CLOCK_MONOTONIC. */
 int64_t now_ms(void);
 

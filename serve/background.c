@@ -4,6 +4,7 @@
 #include "host/fail.h"
 #include "host/process.h"
 #include "lib/say.h"
+#include "lib/sys.h"
 #include "serve/guard.h"
 #include "serve/orphan.h"
 
@@ -37,7 +38,7 @@ int serve_here(const struct job *job, int report_fd, int hold_fd)
 	};
 	sem_init(&s->ready, 0, 0);
 	if (report_fd < 0)	/* what the caller left open is not ours to keep open */
-		(void)syscall(SYS_close_range, 3, ~0U, 0);
+		fds_close_from(3);
 	process_stay();
 	limit_raise((unsigned)job->o.queues);
 	server_protect();
@@ -80,7 +81,7 @@ static void background_serve(const struct job *job, int report_fd, int hold_fd)
 	hold_fd = hold_fd < 0 ? -1 : fcntl(hold_fd, F_DUPFD, FREE);
 	if (dup3(report_fd, REPORT, O_CLOEXEC) < 0 || (hold >= 0 && dup3(hold_fd, HOLD, O_CLOEXEC) < 0))
 		_exit(EXIT_FAILURE);
-	(void)syscall(SYS_close_range, hold < 0 ? HOLD : FREE, ~0U, 0);
+	fds_close_from(hold < 0 ? HOLD : FREE);
 	setsid();
 	umask(077);
 	_exit(serve_here(job, REPORT, hold));

@@ -42,7 +42,7 @@ static void command_exec(char **command, uint32_t id, const sigset_t *mask)
 {
 	char dev[16 + NODE_LEN], number[32], **env;
 
-	text_print(dev, sizeof(dev), "UBLK_DEV=/dev/ublkb%u", id);
+	text_print(dev, sizeof(dev), "UBLK_DEV=%s", node_path(id).s);
 	text_print(number, sizeof(number), "UBLK_ID=%u", id);
 	signal(SIGPIPE, SIG_DFL);
 	env = command_env(dev, number);
@@ -100,20 +100,19 @@ static int command_run(char **command, uint32_t id, bool *force)
 
 int serve_command(const struct job *job, char **command)
 {
-	static struct ctrl c;	/* static: see struct ctrl */
+	struct ctrl *c = ctrl_own();
 	struct background bg;
 	bool force = false;
 	int ret, stopped, status = background_start(job, &bg, true);
 
-	ctrl_init(&c);
 	if (status)
 		return status;
 	status = command_run(command, bg.report.id, &force);
-	ret = ctrl_open(&c, false);
-	stopped = ret ? fail("stop", c.step, ret, NULL) : stop_and_tell(&c, bg.report.id, force, 0);
-	ctrl_close(&c);
+	ret = ctrl_open(c, false);
+	stopped = ret ? fail("stop", c->step, ret, NULL) : stop_and_tell(c, bg.report.id, force, 0);
+	ctrl_close(c);
 	if (stopped == EXIT_IN_USE) {
-		notice("/dev/ublkb%u stays until it is free and \"ublk stop %u\"", bg.report.id, bg.report.id);
+		notice("%s stays until it is free and \"ublk stop %u\"", node_path(bg.report.id).s, bg.report.id);
 		if (write(bg.hold_fd, "", 1) != 1)
 			return EXIT_FAILURE;
 	}

@@ -8,6 +8,7 @@
  * signals to stop are handed to the server.
  */
 #include "serve/guard.h"
+#include "host/nodes.h"
 #include "host/process.h"
 #include "lib/say.h"
 #include "lib/sys.h"
@@ -58,10 +59,8 @@ static int guard_spawn(struct guard *g)
 		return g->pid;
 	if (g->pid == 0) {
 		close(g->signal_fd);
-		if (s->report_fd >= 0)
-			close(s->report_fd);
-		if (s->hold_fd >= 0)
-			close(s->hold_fd);
+		fd_close(s->report_fd);
+		fd_close(s->hold_fd);
 		s->report_fd = report_fd;
 		s->hold_fd = hold_fd;
 		s->guarded = true;
@@ -157,11 +156,11 @@ static bool guard_restart(struct guard *g, const char *how)
 
 	g->short_lives = lived < SHORT_LIFE_MS ? g->short_lives + 1 : 0;
 	if (g->short_lives >= SHORT_LIVES) {
-		say("/dev/ublkb%u: the server has ended %s, as %u before it did at once: given up",
-		    g->s->id, how, g->short_lives - 1);
+		say("%s: the server has ended %s, as %u before it did at once: given up",
+		    node_path(g->s->id).s, how, g->short_lives - 1);
 		return false;
 	}
-	notice("/dev/ublkb%u: the server has ended %s: starting another", g->s->id, how);
+	notice("%s: the server has ended %s: starting another", node_path(g->s->id).s, how);
 	if (g->short_lives > 2)
 		nap = 25 << (g->short_lives - 3 < 4 ? g->short_lives - 3 : 4);
 	nap_ms(nap < BACKOFF_MS ? nap : BACKOFF_MS);

@@ -42,7 +42,7 @@ static void server_banner(const struct server *s)
 	char size[32];
 
 	size_text(s->dev.size, size, sizeof(size));
-	notice("/dev/ublkb%u: %s, %s, %u queue%s of %u; Ctrl-C or \"ublk stop %u\" ends it", s->id,
+	notice("%s: %s, %s, %u queue%s of %u; Ctrl-C or \"ublk stop %u\" ends it", node_path(s->id).s,
 	       s->o->path ? s->o->path : s->be->name, size, s->nr_queues, s->nr_queues > 1 ? "s" : "",
 	       s->ctrl.info.queue_depth, s->id);
 }
@@ -50,7 +50,7 @@ static void server_banner(const struct server *s)
 int print_node(uint32_t id)
 {
 	char line[NODE_LEN];
-	const size_t n = text_print(line, sizeof(line), "/dev/ublkb%u\n", id);
+	const size_t n = text_print(line, sizeof(line), "%s\n", node_path(id).s);
 
 	errno = EIO;	/* for a short write */
 	return write(STDOUT_FILENO, line, n) == (ssize_t)n ? 0 : -errno;
@@ -80,13 +80,9 @@ int server_announce(struct server *s)
 
 int server_fail(const struct server *s, enum step step, int err)
 {
-	char object[4096];
-
 	if (s->added || s->recover)
-		text_print(object, sizeof(object), NODE_BASE "%u", s->id);
-	else
-		text_print(object, sizeof(object), "%s", s->o->path ? s->o->path : s->be->name);
-	return fail(object, step, err, s->why);
+		return fail(node_path(s->id).s, step, err, s->why);
+	return fail(s->o->path ? s->o->path : s->be->name, step, err, s->why);
 }
 
 int server_life(struct server *s)

@@ -21,21 +21,20 @@
  */
 static void orphan_remove_here(uint64_t cookie, bool restart)
 {
-	static struct ctrl c;	/* static: see struct ctrl */
+	struct ctrl *c = ctrl_own();
 	uint32_t *ids;
 	int nr = dev_ids(&ids);
 
-	ctrl_init(&c);
-	if (nr && ctrl_open(&c, false))
+	if (nr && ctrl_open(c, false))
 		nr = 0;
 	for (int i = 0; i < nr; i++) {
-		if (ctrl_get_info(&c, ids[i]) || (c.info.ublksrv_flags ^ cookie) & ~COOKIE_IDENTITY ||
-		    (restart && info_has_server(&c.info)))
+		if (ctrl_get_info(c, ids[i]) || (c->info.ublksrv_flags ^ cookie) & ~COOKIE_IDENTITY ||
+		    (restart && info_has_server(&c->info)))
 			continue;
-		if (!dev_del(&c, ids[i]) && !ctrl_wait_gone(&c, ids[i], c.info.ublksrv_flags, 2000))
+		if (!dev_del(c, ids[i]) && !ctrl_wait_gone(c, ids[i], c->info.ublksrv_flags, 2000))
 			nodes_forget(ids[i]);
 	}
-	ctrl_close(&c);
+	ctrl_close(c);
 	dev_ids_end(ids);
 }
 

@@ -7,7 +7,6 @@
 #include "host/usage.h"
 #include "lib/say.h"
 #include "lib/sys.h"
-#include "lib/text.h"
 #include "serve/cookie.h"
 
 #include <errno.h>
@@ -16,59 +15,90 @@
 
 #define RESTART_MS	2000	/* that a guard may take, see guard_restart() */
 
+/* c->info of the device, as it is when no guard is about to start its next server: that is to write what is dirty. */
+static int stop_look(struct ctrl *c, uint32_t id)
+{
+	const int64_t until = now_ms() + RESTART_MS;
+	int ret;
+
+	for (;;) {
+		ret = ctrl_get_info(c, id);
+		if (ret || c->info.state != UBLK_S_DEV_QUIESCED || !cookie_is_ours(c->info.ublksrv_flags) ||
+		    !(c->info.ublksrv_flags & COOKIE_RESILIENT) || now_ms() >= until)
+			return ret;
+		nap_ms(20);
+	}
+}
+
+/* STOP_DEV, when the device is free: wait seconds at most, and as long as udev may have it. */
+static int stop_ask(struct ctrl *c, uint32_t id, bool force, uint64_t wait, char *text, size_t len)
+{
+	const int64_t wait_ms = (int64_t)wait * 1000, end = now_ms() + (wait_ms > GRACE_MS ? wait_ms : GRACE_MS);
+	int ret;
+
+	while ((ret = dev_stop(c, id, force, text, len)) == -EBUSY && now_ms() < end) {
+		nap_ms(50);
+		ctrl_set_deadline(c);	/* it counts from when the device is free */
+	}
+	return ret;
+}
+
+/* Wait until a process has ended; -1: there is none. Closes its descriptor. */
+static int stop_await(struct ctrl *c, int pidfd)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+	int ret = 0;
+
+	if (pidfd < 0)
+		return 0;
+	c->step = STEP_DEL;
+	ret = poll(&p, 1, ctrl_left(c)) == 0 ? -ETIME : 0;
+	close(pidfd);
+	return ret;
+}
+
 /*
- * Stop one device and see it gone. Our own servers remove their device
- * themselves once it is stopped; others exit and leave it, dead.
+ * A device that is not dead. Ours ends with its device, and removes it; another
+ * server may have more of them.
  */
+static int stop_served(struct ctrl *c, uint32_t id, bool force, uint64_t wait, char *text, size_t len)
+{
+	const uint64_t cookie = c->info.ublksrv_flags;
+	const bool ours = cookie_is_ours(cookie) && c->info.state == UBLK_S_DEV_LIVE;
+	const int pid = c->info.ublksrv_pid;
+	int pidfd = ours ? pidfd_of(pid) : -1;
+	int guard_fd = pidfd >= 0 && cookie & COOKIE_RESILIENT ? pidfd_of(guard_of(pid)) : -1;
+	int ret = stop_ask(c, id, force, wait, text, len);
+
+	if (ret) {
+		fd_close(pidfd);
+		fd_close(guard_fd);
+		return ret;
+	}
+	ret = stop_await(c, pidfd);
+	if (ret)
+		fd_close(guard_fd);
+	return ret ? ret : stop_await(c, guard_fd);
+}
+
+/* Stop one device and see it gone. Returns 0 or -errno; with -EBUSY text says by what it is in use. */
 static int stop_one(struct ctrl *c, uint32_t id, bool force, uint64_t wait, char *text, size_t len)
 {
-	int64_t end = now_ms() + (int64_t)wait * 1000;
-	int64_t grace = now_ms() + GRACE_MS;
 	uint64_t cookie;
-	int pidfd = -1, guard_fd = -1;
 	int ret;
 
 	ctrl_set_deadline(c);
-	ret = ctrl_get_info(c, id);
+	ret = stop_look(c, id);
 	if (ret)
 		return ret;
 	cookie = c->info.ublksrv_flags;
-	/* between two servers of a guard: the next one is to write what is dirty */
-	for (int64_t until = now_ms() + RESTART_MS; c->info.state == UBLK_S_DEV_QUIESCED && cookie_is_ours(cookie) &&
-	     cookie & COOKIE_RESILIENT && now_ms() < until; ) {
-		nap_ms(20);
-		ret = ctrl_get_info(c, id);
-		if (ret)
-			return ret;
-	}
 	/* not one whose server is about to start it: before 7.x the driver would not survive */
 	if (c->info.state == UBLK_S_DEV_DEAD && !force && usage_process("/dev/ublkc", id, text, len)) {
 		c->step = STEP_STOP;
 		return -EBUSY;
 	}
-	if (c->info.state != UBLK_S_DEV_DEAD) {
-		/* ours ends with its device; another may have more of them */
-		if (cookie_is_ours(cookie) && c->info.state == UBLK_S_DEV_LIVE)
-			pidfd = pidfd_of(c->info.ublksrv_pid);
-		if (pidfd >= 0 && cookie & COOKIE_RESILIENT)
-			guard_fd = pidfd_of(guard_of(c->info.ublksrv_pid));
-		while ((ret = dev_stop(c, id, force, text, len)) == -EBUSY &&
-		       now_ms() < (end > grace ? end : grace)) {
-			nap_ms(50);
-			ctrl_set_deadline(c);	/* it counts from when the device is free */
-		}
-	}
-	for (int i = 0; i < 2; i++) {
-		struct pollfd p = { .fd = i ? guard_fd : pidfd, .events = POLLIN };
-
-		if (p.fd < 0)
-			continue;
-		if (ret == 0) {
-			c->step = STEP_DEL;
-			ret = poll(&p, 1, ctrl_left(c)) == 0 ? -ETIME : 0;
-		}
-		close(p.fd);
-	}
+	if (c->info.state != UBLK_S_DEV_DEAD)
+		ret = stop_served(c, id, force, wait, text, len);
 	if (ret == 0 && !ctrl_is_gone(c, id, cookie))
 		ret = dev_del(c, id);
 	if (ret == 0)
@@ -80,12 +110,11 @@ static int stop_one(struct ctrl *c, uint32_t id, bool force, uint64_t wait, char
 
 int stop_and_tell(struct ctrl *c, uint32_t id, bool force, uint64_t wait)
 {
-	char node[NODE_LEN], text[160] = "";
+	char text[160] = "";
 	int ret = stop_one(c, id, force, wait, text, sizeof(text));
 
-	text_print(node, sizeof(node), "/dev/ublkb%u", id);
 	if (ret)
-		return fail(node, c->step, ret, text[0] && ret == -EBUSY ? text : NULL);
-	debug("%s: gone", node);
+		return fail(node_path(id).s, c->step, ret, text[0] && ret == -EBUSY ? text : NULL);
+	debug("%s: gone", node_path(id).s);
 	return 0;
 }

@@ -7,6 +7,7 @@
 #define main ublk_main
 #include "cli/main.c"
 #include "cli/args.c"
+#include "cli/make.c"
 #undef main
 #include "host/nodes.h"
 #include "lib/text.h"
