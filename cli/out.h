@@ -10,7 +10,10 @@ void print(const char *fmt, ...);
 /* A string of JSON, with its quotes. */
 void json_string(const char *s);
 
-/* Write what is still to be written. Returns 0, or -errno of the first write that failed: the rest was dropped. */
+/*
+ * Write what is still to be written. Returns 0, or -errno of the first write
+ * that failed: the rest was dropped.
+ */
 int print_end(void);
 
 #endif

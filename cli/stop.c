@@ -9,8 +9,6 @@
 #include "lib/sys.h"
 
 #include <errno.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 int verb_stop(const struct args *a)
 {

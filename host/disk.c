@@ -4,9 +4,7 @@
 #include "host/mounts.h"
 #include "host/nodes.h"
 #include "host/usage.h"
-#include "lib/read.h"
 #include "lib/say.h"
-#include "lib/sys.h"
 #include "lib/text.h"
 
 #include <errno.h>

@@ -16,7 +16,10 @@ int disk_try(uint32_t id, uint32_t block_size, bool rescan);
 /* How many requests its clients may have under way. No word on failure: it is for the worst case only. */
 void disk_limit(uint32_t id, uint32_t nr_requests);
 
-/* Claimed in a way that /proc does not show, as by a mount in another namespace? If so text says it. Opens the device. */
+/*
+ * Claimed in a way that /proc does not show, as by a mount in another
+ * namespace? If so text says it. Opens the device.
+ */
 bool disk_claimed(uint32_t id, char *text, size_t len);
 
 /*

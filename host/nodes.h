@@ -29,7 +29,10 @@ struct parts {
 	bool done;
 };
 
+/* Begin with a disk's; parts_close() gives back what that takes. */
 void parts_open(struct parts *p, uint32_t id);
+
+/* To be called once for each parts_open(). */
 void parts_close(struct parts *p);
 
 /* The name of the next one, "ublkb0p1", until the one after it is asked for; NULL: no more. */

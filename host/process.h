@@ -14,7 +14,10 @@ void stdio_hold(void);
 /* 0, 1 and 2 stay open, whatever comes: a backing file must not land there. */
 void stdio_to_null(void);
 
-/* Signals that stop a server, and the end of children; blocked before any thread is made. */
+/*
+ * Signals that stop a server, and the end of children; blocked before any
+ * thread is made. Returns a signalfd, which does not block, or -errno.
+ */
 int signals_open(bool daemon, bool children);
 
 /* Room for so many queues' rings, and what else a server has open. What may not be raised is left. */
@@ -33,14 +36,15 @@ void server_protect(void);
  * What is not needed any more once the storage is open goes: mounts, and all
  * privileges but those to remove the device (SYS_ADMIN), to see who uses it, to
  * lock memory, to write where only root may (SYS_RESOURCE, also for IO_FLUSHER),
- * and to make nodes where nobody else does. No core file either: it would hold the users' data.
+ * and to make nodes where nobody else does (nodes: the control node as well).
+ * No core file either: it would hold the users' data. What fails is left.
  */
 void server_confine(bool nodes);
 
 /*
  * Without CAP_SYS_ADMIN in effect while a queue's last tag is fetched, the
  * driver does not scan for partitions: the only way before NO_AUTO_PART_SCAN
- * (7.0). Kernel: ublk_mark_io_ready().
+ * (7.0). Returns 0 or -errno. Kernel: ublk_mark_io_ready().
  */
 int set_admin(bool on);
 

@@ -9,7 +9,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 #include "include/steps.h"
 #include "include/ublk_cmd.h"
@@ -57,7 +56,10 @@ struct ctrl {
  */
 struct ctrl *ctrl_own(void);
 
-/* Open the control node, and load the driver for it, among the caller's mounts. Returns 0 or -errno with c->step set. */
+/*
+ * Open the control node, and load the driver for it, among the caller's mounts.
+ * Returns 0 or -errno with c->step set.
+ */
 int ctrl_open_node(struct ctrl *c, bool load);
 
 /*
@@ -101,9 +103,9 @@ int dev_stop(struct ctrl *c, uint32_t id, bool force, char *text, size_t len);
 /*
  * DEL_DEV of a device that has no server any more, or never had one. Returns 0,
  * also where it is gone, -EBUSY if it is still open at the deadline, or another
- * -errno. At once where the driver can (6.9). Before that it waits until nobody has the device
- * open, and on 6.1 nobody can kill it or make or remove another device
- * meanwhile: so it is not sent before.
+ * -errno. At once where the driver can (6.9). Before that DEL_DEV waits until
+ * nobody has the device open, and on 6.1 nobody can kill it or make or remove
+ * another device meanwhile: so it is not sent before.
  */
 int dev_del(struct ctrl *c, uint32_t id);
 

@@ -58,7 +58,10 @@ struct server {
  */
 int server_open(struct server *s);
 
-/* For server_start(), before anything is open that it must not hold: fork the probe. Returns its socket or -errno. */
+/*
+ * Fork the probe, before anything is open that it must not hold: server_up()
+ * uses it. Returns its socket or -errno.
+ */
 int probe_fork(pid_t *pid);
 
 /*

@@ -23,7 +23,10 @@ struct background {
  */
 int serve_here(const struct job *job, int report_fd, int hold_fd);
 
-/* Start a server in the background. Returns 0 when its device is usable, or the exit status. With hold it serves as long as bg->hold_fd is open. */
+/*
+ * Start a server in the background. Returns 0 when its device is usable, or the
+ * exit status, having said why. With hold it serves as long as bg->hold_fd is open.
+ */
 int background_start(const struct job *job, struct background *bg, bool hold);
 
 #endif

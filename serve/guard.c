@@ -3,8 +3,8 @@
  * guard: see guard.h.
  *
  * It holds what must survive the servers: the storage, open, and for a RAM disk
- * its memory, which it never touches. It has no ring, no thread, and nothing of the
- * device open, so that whatever befalls a server, the guard can go on. Its
+ * its memory, which it never touches. It has no ring, no thread, and nothing of
+ * the device open, so that whatever befalls a server, the guard can go on. Its
  * signals to stop are handed to the server.
  */
 #include "serve/guard.h"
@@ -16,7 +16,6 @@
 #include "serve/life.h"
 #include "serve/orphan.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -30,13 +29,6 @@
 #define BACKOFF_MS	400	/* at most */
 #define ASKED_MS	3000	/* a stop that a dying server was asked for */
 
-/*
- * --resilient: the parent of the servers of one device, one after the other. It
- * holds what must survive them: the storage, open, and for a RAM disk its
- * memory, which it never touches. It has no ring, no thread, and nothing of the
- * device open, so that whatever befalls a server, the guard can go on. Its
- * signals to stop are handed to the server.
- */
 struct guard {
 	struct server *s;	/* as it was before the first one, for the next */
 	int signal_fd;

@@ -8,7 +8,10 @@
 
 #include "include/ctrl.h"
 
-/* Stop a device and see it gone, or say why not. wait: seconds for it to become free. Returns the exit status. */
+/*
+ * Stop a device and see it gone, or say why not. wait: seconds for it to become
+ * free. Returns the exit status.
+ */
 int stop_and_tell(struct ctrl *c, uint32_t id, bool force, uint64_t wait);
 
 #endif
