@@ -162,10 +162,11 @@ static bool guard_restart(struct guard *g, const char *how)
 /* Start servers until one ends because it should, or none lives. Returns the exit status. */
 static int guard_run(struct guard *g)
 {
-	char how[32] = "early";
+	char how[32];
 	int ret, wstatus;
 
 	for (;;) {
+		text_print(how, sizeof(how), "early");
 		ret = guard_spawn(g);
 		if (!ret) {
 			wstatus = guard_wait(g);
