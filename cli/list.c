@@ -50,7 +50,7 @@ static int list_get(struct ctrl *c, uint32_t id, struct listed *l)
 
 static void list_row(const struct listed *l, bool first)
 {
-	char size[32], pid[16] = "-";
+	char size[32], pid[16] = "-", backing[sizeof(l->backing)];
 
 	if (first)
 		print("%-14s %-5s %7s %-8s %7s %6s %5s %2s %s\n", "NODE", "TYPE", "SIZE", "STATE",
@@ -58,9 +58,10 @@ static void list_row(const struct listed *l, bool first)
 	size_text(l->basic.dev_sectors << SECTOR_SHIFT, size, sizeof(size));
 	if (l->pid)
 		text_print(pid, sizeof(pid), "%d", l->pid);
+	text_escape(backing, sizeof(backing), l->backing);
 	print("%-14s %-5s %7s %-8s %7s %6u %5u %2u %s\n", node_path(l->info.dev_id).s, backend_name(l->info.ublksrv_flags),
 	       size, state_name(l->info.state), pid, l->info.nr_hw_queues, l->info.queue_depth,
-	       l->basic.attrs & UBLK_ATTR_READ_ONLY, l->backing[0] ? l->backing : "-");
+	       l->basic.attrs & UBLK_ATTR_READ_ONLY, backing[0] ? backing : "-");
 }
 
 static void list_json(const struct listed *l, bool first)

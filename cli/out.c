@@ -45,14 +45,17 @@ void print(const char *fmt, ...)
 
 void json_string(const char *s)
 {
+	unsigned n;
+
 	print("\"");
-	for (; *s; s++) {
+	for (; *s; s += n ? n : 1) {
+		n = text_char(s);
 		if (*s == '"' || *s == '\\')
 			print("\\%c", *s);
-		else if ((unsigned char)*s < ' ')
-			print("\\u%04x", *s);
+		else if (n)
+			print("%.*s", (int)n, s);
 		else
-			print("%c", *s);
+			print("\\u%04x", (unsigned char)*s < 0x80 ? *s : 0xfffd);
 	}
 	print("\"");
 }

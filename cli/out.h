@@ -7,7 +7,7 @@
 __attribute__((format(printf, 1, 2)))
 void print(const char *fmt, ...);
 
-/* A string of JSON, with its quotes. */
+/* A string of JSON, with its quotes; what is no UTF-8 in it becomes U+FFFD. */
 void json_string(const char *s);
 
 /*

@@ -10,14 +10,18 @@
 bool quiet, verbose;
 static bool unfinished;		/* progress() has left a line open */
 
-/* In one piece, so that lines of several programs do not mix. */
+/*
+ * In one piece, so that lines of several programs do not mix. Whatever stands
+ * in it, names, paths and what a command line had, may be a stranger's.
+ */
 __attribute__((format(printf, 1, 0)))
 static void say_line(const char *fmt, va_list ap)
 {
-	char line[1024] = "\nublk: ", *const from = line + !unfinished;
+	char text[1024], line[1024] = "\nublk: ", *const from = line + !unfinished;
 	size_t n = 7;
 
-	n += text_vprint(line + n, sizeof(line) - 1 - n, fmt, ap);
+	text_vprint(text, sizeof(text), fmt, ap);
+	n += text_escape(line + n, sizeof(line) - 1 - n, text);
 	line[n++] = '\n';
 	unfinished = false;
 	if (write(STDERR_FILENO, from, (size_t)(line + n - from)) < 0)

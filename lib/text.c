@@ -151,6 +151,45 @@ size_t text_print(char *text, size_t len, const char *fmt, ...)
 	return n;
 }
 
+unsigned text_char(const char *s)
+{
+	const unsigned char *c = (const unsigned char *)s;
+	const unsigned len = *c < 0x80 ? 1 : *c < 0xc2 ? 0 : *c < 0xe0 ? 2 : *c < 0xf0 ? 3 : *c < 0xf5 ? 4 : 0;
+	uint32_t v = len > 1 ? *c & (0x7fU >> len) : *c;
+
+	for (unsigned i = 1; i < len; i++) {
+		if ((c[i] & 0xc0) != 0x80)
+			return 0;
+		v = v << 6 | (c[i] & 0x3fU);
+	}
+	/* C0, delete and C1; longer than need be, surrogates, beyond Unicode; the marks that turn a line around */
+	if (v < ' ' || (v >= 0x7f && v < 0xa0) || (len == 3 && v < 0x800) || (len == 4 && v < 0x10000) ||
+	    (v >= 0xd800 && v < 0xe000) || v > 0x10ffff || (v >= 0x200e && v <= 0x200f) ||
+	    (v >= 0x2028 && v <= 0x202e) || (v >= 0x2066 && v <= 0x2069))
+		return 0;
+	return len;
+}
+
+size_t text_escape(char *to, size_t len, const char *s)
+{
+	size_t n = 0;
+
+	while (*s) {
+		const unsigned c = text_char(s), need = c ? c : 4;
+
+		if (n + need >= len)
+			break;
+		if (c)
+			memcpy(to + n, s, c);
+		else
+			text_print(to + n, 5, "\\x%02x", (unsigned char)*s);
+		n += need;
+		s += c ? c : 1;
+	}
+	to[n] = 0;
+	return n;
+}
+
 const char *text_line(const char *text, const char *name)
 {
 	const size_t n = strlen(name);

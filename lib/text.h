@@ -41,6 +41,20 @@ size_t text_print(char *text, size_t len, const char *fmt, ...);
 __attribute__((format(printf, 3, 0)))
 size_t text_vprint(char *text, size_t len, const char *fmt, va_list ap);
 
+/*
+ * The bytes of the character that s begins with, if it is well-formed UTF-8 and
+ * does nothing to a terminal; 0: a control character, or no character.
+ */
+unsigned text_char(const char *s);
+
+/*
+ * What somebody else has chosen, a file's name or a process's, for a line that
+ * people read: what is no character, or a control character, becomes \xHH, so
+ * that the line stays one and says nothing to the terminal. Cut to len.
+ * Returns the length of what is in to.
+ */
+size_t text_escape(char *to, size_t len, const char *s);
+
 /* What is behind the name that a line of this text begins with, but for blanks; or NULL. */
 const char *text_line(const char *text, const char *name);
 

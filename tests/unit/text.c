@@ -110,6 +110,33 @@ static void test_words(void)
 	CHECK("text: words, and lines by their name", ok);
 }
 
+static void test_escape(void)
+{
+	static const struct { const char *from, *to; } rows[] = {
+		{ "", "" }, { "disk.img", "disk.img" }, { "M\xc3\xa4rz \xe2\x82\xac \xf0\x9f\x92\xbe", "M\xc3\xa4rz \xe2\x82\xac \xf0\x9f\x92\xbe" },
+		{ "a\nb\tc", "a\\x0ab\\x09c" }, { "\x1b[2J", "\\x1b[2J" }, { "\x7f", "\\x7f" },
+		{ "\xc2\x9b" "2J", "\\xc2\\x9b2J" }, { "\xff\xfe", "\\xff\\xfe" }, { "\xc0\x80", "\\xc0\\x80" },
+		{ "\xe0\x80\x80", "\\xe0\\x80\\x80" }, { "\xed\xa0\x80", "\\xed\\xa0\\x80" },
+		{ "\xf4\x90\x80\x80", "\\xf4\\x90\\x80\\x80" }, { "\xe2\x80\xae", "\\xe2\\x80\\xae" }, { "\xe2\x82", "\\xe2\\x82" },
+	};
+	bool ok = true, cut = true;
+	char to[64];
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		if (text_escape(to, sizeof(to), rows[i].from) != strlen(rows[i].to) || strcmp(to, rows[i].to)) {
+			printf("# \"%s\", not \"%s\"\n", to, rows[i].to);
+			ok = false;
+		}
+		for (size_t len = 1; len < sizeof(to); len++) {
+			memset(to, 'x', sizeof(to));
+			cut = cut && text_escape(to, len, rows[i].from) < len && !strncmp(to, rows[i].to, strlen(to)) &&
+			      to[len] == 'x';
+		}
+	}
+	CHECK("text: what others have chosen says nothing to a terminal", ok);
+	CHECK("text: and is cut between characters", cut);
+}
+
 int main(void)
 {
 	test_begin();
@@ -117,5 +144,6 @@ int main(void)
 	test_size_text();
 	test_text_print();
 	test_words();
+	test_escape();
 	return test_end();
 }
