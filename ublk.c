@@ -1206,6 +1206,40 @@ static int dev_flush(struct ctrl *c, uint32_t id)
 	return ret < 0 ? ret : 0;
 }
 
+/*
+ * Is the device in use? In a process of its own: looking takes its time, and
+ * opening the node may wait for the server, which may be us; and so that whoever
+ * asks, gets the same answer. Returns 0, -EBUSY with text filled in, or -errno.
+ */
+static int dev_ask(struct ctrl *c, uint32_t id, bool live, char *text, size_t len)
+{
+	enum { FREE, FAILED, USED };
+	const unsigned how = c->features & UBLK_F_SAFE_STOP_DEV ? 0 : USAGE_MAPPED;
+	ssize_t n = 0;
+	int fds[2], ret;
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC))
+		return -errno;
+	pid = fork();
+	if (pid == 0) {
+		if (dup2(fds[1], 3) < 0)
+			_exit(FAILED);
+		fds_close_from(4);
+		/* one that waits for a server must not be opened: that may read from it */
+		if (!(live ? disk_in_use : usage_seen)(id, how, text, len))
+			_exit(FREE);
+		_exit(write(3, text, strlen(text)) < 0 ? FAILED : USED);
+	}
+	ret = pid < 0 ? -errno : ctrl_await(c, pid);
+	close(fds[1]);
+	if (ret == USED)
+		n = read(fds[0], text, len - 1);
+	text[n > 0 ? n : 0] = 0;
+	close(fds[0]);
+	return ret < 0 ? ret : ret == FREE ? 0 : ret == USED ? -EBUSY : -ECHILD;
+}
+
 int dev_stop(struct ctrl *c, uint32_t id, bool force, char *text, size_t len)
 {
 	bool safe = !force && c->features & UBLK_F_SAFE_STOP_DEV;
@@ -1216,9 +1250,9 @@ int dev_stop(struct ctrl *c, uint32_t id, bool force, char *text, size_t len)
 		return ret;
 	live = c->info.state == UBLK_S_DEV_LIVE;
 	c->step = STEP_STOP;
-	/* one that waits for a server must not be opened: that may read from it */
-	if (!force && (dev_in_use(id, text, len) || (live && !c->serving && disk_claimed(id, text, len))))
-		return -EBUSY;
+	ret = force ? 0 : dev_ask(c, id, live, text, len);
+	if (ret)
+		return ret;
 	if (live && c->info.flags & UBLK_F_USER_RECOVERY) {
 		ret = dev_flush(c, id);
 		if (ret)
@@ -1236,7 +1270,7 @@ int dev_del(struct ctrl *c, uint32_t id)
 	char text[160];
 
 	if (ret == -EOPNOTSUPP || ret == -EINVAL) {
-		while (dev_in_use(id, text, sizeof(text))) {
+		while (usage_seen(id, USAGE_MAPPED, text, sizeof(text))) {
 			if (!ctrl_left(c))
 				return -EBUSY;
 			nap_ms(50);

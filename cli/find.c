@@ -5,6 +5,7 @@
 #include "host/driver.h"
 #include "host/mounts.h"
 #include "host/nodes.h"
+#include "host/usage.h"
 #include "lib/read.h"
 #include "lib/text.h"
 
@@ -12,8 +13,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-bool info_backing(const struct ublksrv_ctrl_dev_info *info, char *path, size_t len,
-			 struct stat *st)
+bool info_backing(const struct ublksrv_ctrl_dev_info *info, int pid, char *path, size_t len, struct stat *st)
 {
 	const struct backend *be = backend_of(info->ublksrv_flags);
 	char fd_path[64];
@@ -21,9 +21,9 @@ bool info_backing(const struct ublksrv_ctrl_dev_info *info, char *path, size_t l
 	const char *name;
 	struct dir d;
 
-	if (!be || !be->identity || info->ublksrv_pid <= 0)
+	if (!be || !be->identity || pid <= 0)
 		return false;	/* in memory, or not ours */
-	text_print(fd_path, sizeof(fd_path), "/proc/%d/fd", info->ublksrv_pid);
+	text_print(fd_path, sizeof(fd_path), "/proc/%d/fd", pid);
 	dir_open(&d, AT_FDCWD, fd_path);
 	while (!found && (name = dir_next(&d))) {
 		ssize_t got;
@@ -54,7 +54,8 @@ int dev_resolve(struct ctrl *c, const char *name, uint32_t *id)
 		return -ENODEV;
 	nr = dev_ids(&ids);
 	for (int i = 0; i < nr; i++) {
-		if (ctrl_get_info(c, ids[i]) || !info_backing(&c->info, path, sizeof(path), &st))
+		if (ctrl_get_info(c, ids[i]) ||
+		    !info_backing(&c->info, usage_server(ids[i], c->info.ublksrv_pid), path, sizeof(path), &st))
 			continue;
 		if (S_ISBLK(want.st_mode) ? st.st_rdev != want.st_rdev :
 		    st.st_dev != want.st_dev || st.st_ino != want.st_ino)

@@ -27,10 +27,9 @@ int dev_resolve(struct ctrl *c, const char *name, uint32_t *id);
 const char *resolve_why(int err);
 
 /*
- * The backing of a device of ours: the file or block device that its server
- * has open. Returns whether there is one.
+ * The backing of a device of ours: the file or block device that its server,
+ * process pid, has open. Returns whether there is one.
  */
-bool info_backing(const struct ublksrv_ctrl_dev_info *info, char *path, size_t len,
-			 struct stat *st);
+bool info_backing(const struct ublksrv_ctrl_dev_info *info, int pid, char *path, size_t len, struct stat *st);
 
 #endif

@@ -7,6 +7,7 @@
 #include "host/driver.h"
 #include "host/fail.h"
 #include "host/nodes.h"
+#include "host/usage.h"
 #include "lib/sys.h"
 #include "lib/text.h"
 
@@ -40,10 +41,9 @@ static int list_get(struct ctrl *c, uint32_t id, struct listed *l)
 	*l = (struct listed){ .info = c->info };
 	if (ctrl_get_params(c, id) == 0 && c->params.types & UBLK_PARAM_TYPE_BASIC)
 		l->basic = c->params.basic;
-	/* 6.12 keeps the pid of a server that is long dead */
-	if (l->info.state == UBLK_S_DEV_LIVE && l->info.ublksrv_pid > 0)
-		l->pid = l->info.ublksrv_pid;
-	if (!l->pid || !info_backing(&l->info, l->backing, sizeof(l->backing), &st))
+	if (l->info.state == UBLK_S_DEV_LIVE)
+		l->pid = usage_server(id, l->info.ublksrv_pid);
+	if (!info_backing(&l->info, l->pid, l->backing, sizeof(l->backing), &st))
 		l->backing[0] = 0;
 	return 0;
 }

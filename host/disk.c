@@ -5,6 +5,7 @@
 #include "host/nodes.h"
 #include "host/usage.h"
 #include "lib/say.h"
+#include "lib/sys.h"
 #include "lib/text.h"
 
 #include <errno.h>
@@ -48,15 +49,17 @@ void disk_limit(uint32_t id, uint32_t nr_requests)
 	close(fd);
 }
 
-bool disk_claimed(uint32_t id, char *text, size_t len)
+bool disk_in_use(uint32_t id, unsigned how, char *text, size_t len)
 {
 	int fd = node_try(node_path(id).s, O_RDONLY | O_EXCL, mounts_lack_nodes());
+	const bool claimed = fd < 0 && errno == EBUSY;
 
-	if (fd >= 0)
-		close(fd);
-	else if (errno == EBUSY)
+	fd_close(fd);
+	if (usage_seen(id, how | (claimed ? USAGE_CLAIMED : 0), text, len))
+		return true;
+	if (claimed)
 		text_print(text, len, "claimed by somebody whom /proc does not show");
-	return fd < 0 && errno == EBUSY;
+	return claimed;
 }
 
 /* Write back what is dirty on one node, also of a filesystem that is mounted from it. */

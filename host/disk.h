@@ -17,10 +17,11 @@ int disk_try(uint32_t id, uint32_t block_size, bool rescan);
 void disk_limit(uint32_t id, uint32_t nr_requests);
 
 /*
- * Claimed in a way that /proc does not show, as by a mount in another
- * namespace? If so text says it. Opens the device.
+ * Is it in use, and by what? The kernel is asked for a claim, by an exclusive
+ * open, and /proc and /sys for who that may be, and for users who claim nothing.
+ * how: see usage_seen(). The words go to text.
  */
-bool disk_claimed(uint32_t id, char *text, size_t len);
+bool disk_in_use(uint32_t id, unsigned how, char *text, size_t len);
 
 /*
  * Write back what is dirty on the disk and its partitions, also of filesystems

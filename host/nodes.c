@@ -78,8 +78,7 @@ bool is_node(const char *path, const char *base, uint32_t id)
 	return !*path || isspace((unsigned char)*path);
 }
 
-/* The device number of a node, by its name, from sysfs; 0: unknown. */
-static dev_t node_devno(const char *name)
+dev_t node_devno(const char *name)
 {
 	static const char *const classes[] = { "block", "ublk-char", "misc" };
 	char path[80], text[32] = "";

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "lib/read.h"
 
@@ -20,6 +21,9 @@ bool parse_dev(const char *s, uint32_t *id);
 
 /* Is this path <base><id>, or a partition of it, possibly with more words behind? */
 bool is_node(const char *path, const char *base, uint32_t id);
+
+/* The number of one of the driver's devices, "ublkb0p1", "ublkc0", "ublk-control", from sysfs; 0: unknown. */
+dev_t node_devno(const char *name);
 
 /* A disk's partitions, as /sys has them, and behind them the disk itself, be it there or not. */
 struct parts {

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* usage: who uses a device, as /proc and /sys tell. Nothing here opens a device. */
+/*
+ * usage: who uses a device, as /proc and /sys tell. Decided by device numbers:
+ * a name is whatever somebody has called it. Nothing here opens a device, but
+ * /proc may be large or slow, so it is not for a server that has to serve.
+ */
 #ifndef HOST_USAGE_H
 #define HOST_USAGE_H
 
@@ -10,20 +14,28 @@
 
 #include "include/ublk_cmd.h"
 
+enum {
+	USAGE_CLAIMED = 1,	/* the kernel says that somebody has claimed it: names may say who */
+	USAGE_MAPPED = 2,	/* look for mappings as well, which takes its time */
+};
+
 /*
- * Is the device in use, and by what? The words go to text. Looks only into
- * /proc and /sys, which never waits for the device itself: a server may ask
- * about its own.
+ * Is the disk or one of its partitions in use, as far as can be seen, and by
+ * what? The words go to text.
  */
-bool dev_in_use(uint32_t id, char *text, size_t len);
+bool usage_seen(uint32_t id, unsigned how, char *text, size_t len);
 
 /* Something on top of the disk or of a partition, device-mapper's or md's? */
 bool usage_holder(uint32_t id, char *text, size_t len);
 
-/* A process that has a node open, whose name is base and the number? */
-bool usage_process(const char *base, uint32_t id, char *text, size_t len);
+/*
+ * The process that has /dev/ublkcN open, which its server has; 0: there is none.
+ * pid, which the driver tells and may be of another namespace or of a server
+ * that is long dead, is looked at first, and believed where that is forbidden.
+ */
+int usage_server(uint32_t id, int pid);
 
-/* A live device whose server, as far as the driver says, still runs. */
+/* A live device that has a server. */
 bool info_has_server(const struct ublksrv_ctrl_dev_info *info);
 
 /* The process that has a flock on this file, as /proc/locks tells; 0: it does not. */

@@ -7,6 +7,7 @@
 #include "host/usage.h"
 #include "lib/say.h"
 #include "lib/sys.h"
+#include "lib/text.h"
 #include "serve/cookie.h"
 
 #include <errno.h>
@@ -65,8 +66,8 @@ static int stop_served(struct ctrl *c, uint32_t id, bool force, uint64_t wait, c
 {
 	const uint64_t cookie = c->info.ublksrv_flags;
 	const bool ours = cookie_is_ours(cookie) && c->info.state == UBLK_S_DEV_LIVE;
-	const int pid = c->info.ublksrv_pid;
-	int pidfd = ours ? pidfd_of(pid) : -1;
+	const int pid = ours ? usage_server(id, c->info.ublksrv_pid) : 0;
+	int pidfd = pidfd_of(pid);
 	int guard_fd = pidfd >= 0 && cookie & COOKIE_RESILIENT ? pidfd_of(guard_of(pid)) : -1;
 	int ret = stop_ask(c, id, force, wait, text, len);
 
@@ -85,7 +86,7 @@ static int stop_served(struct ctrl *c, uint32_t id, bool force, uint64_t wait, c
 static int stop_one(struct ctrl *c, uint32_t id, bool force, uint64_t wait, char *text, size_t len)
 {
 	uint64_t cookie;
-	int ret;
+	int ret, pid;
 
 	ctrl_set_deadline(c);
 	ret = stop_look(c, id);
@@ -93,9 +94,13 @@ static int stop_one(struct ctrl *c, uint32_t id, bool force, uint64_t wait, char
 		return ret;
 	cookie = c->info.ublksrv_flags;
 	/* not one whose server is about to start it: before 7.x the driver would not survive */
-	if (c->info.state == UBLK_S_DEV_DEAD && !force && usage_process("/dev/ublkc", id, text, len)) {
-		c->step = STEP_STOP;
-		return -EBUSY;
+	if (c->info.state == UBLK_S_DEV_DEAD && !force) {
+		pid = usage_server(id, 0);
+		if (pid) {
+			text_print(text, len, "being started by process %d", pid);
+			c->step = STEP_STOP;
+			return -EBUSY;
+		}
 	}
 	if (c->info.state != UBLK_S_DEV_DEAD)
 		ret = stop_served(c, id, force, wait, text, len);
