@@ -98,6 +98,7 @@
 #include <unistd.h>
 
 #define DEADLINE_MS	30000		/* nothing waits longer, unless the user says so */
+#define DYING_MS	3000		/* that a killed process may take to close its files */
 
 /* ---- queues, tags and the loop ---- */
 
@@ -932,11 +933,17 @@ struct ctrl *ctrl_own(void)
 	return &c;
 }
 
+#define USER_DATA_DEL	UINT64_MAX	/* of the command that follows STOP_DEV; c->seq has 32 bits */
+
 static void ctrl_reap(struct ctrl *c)
 {
 	struct io_uring_cqe cqe;
 
 	while (uring_next_cqe(&c->ring, &cqe)) {
+		if (cqe.user_data == USER_DATA_DEL && c->del == DEL_SENT) {
+			c->del = DEL_ANSWERED;
+			c->del_res = cqe.res;
+		}
 		if (cqe.user_data != c->seq)
 			continue;	/* given up on */
 		c->res = cqe.res;
@@ -1014,21 +1021,50 @@ static uint32_t cmd_encode(enum encoding enc, unsigned nr, size_t size)
 	/* as the kernel has them: what only reads back is _IOR, the rest _IOWR */
 	bool reads = nr == UBLK_CMD_GET_QUEUE_AFFINITY || nr == UBLK_CMD_GET_DEV_INFO ||
 		     nr == UBLK_CMD_GET_PARAMS || nr == UBLK_CMD_GET_FEATURES ||
-		     nr == UBLK_CMD_DEL_DEV_ASYNC;
+		     nr == UBLK_CMD_DEL_DEV_ASYNC || nr == UBLK_CMD_GET_DEV_INFO2;
 
 	if (enc == ENC_LEGACY)
 		return nr;
 	return UBLK_IOC(reads ? UBLK_IOC_R : UBLK_IOC_WR, nr, size);
 }
 
-static int ctrl_try(struct ctrl *c, enum encoding enc, unsigned nr,
-		    const struct ublksrv_ctrl_cmd *cmd)
+/*
+ * A device that was made without privileges is asked by the path of its
+ * character device, root as well. Kernel: ublk_ctrl_uring_cmd_permission().
+ */
+static void ctrl_stage(struct ctrl *c, struct ublksrv_ctrl_cmd *cmd)
+{
+	memset(&c->staged, 0, sizeof(c->staged));
+	text_print(c->staged.path, sizeof(c->staged.path), "/dev/ublkc%u", cmd->dev_id);
+	memcpy(c->staged.buf, (const void *)(uintptr_t)cmd->addr, cmd->len);
+	cmd->addr = (uintptr_t)&c->staged;
+	cmd->len += sizeof(c->staged.path);
+	cmd->dev_path_len = sizeof(c->staged.path);
+}
+
+static struct io_uring_sqe *ctrl_prepare(struct ctrl *c, enum encoding enc, unsigned nr, struct ublksrv_ctrl_cmd cmd)
 {
 	struct io_uring_sqe *sqe = ctrl_sqe(c, IORING_OP_URING_CMD, c->fd);
 
-	sqe->cmd_op = cmd_encode(enc, nr, sizeof(*cmd));
-	memcpy(sqe->cmd, cmd, sizeof(*cmd));
-	return ctrl_wait(c);
+	if (c->by_path && cmd.dev_id == c->path_id) {
+		ctrl_stage(c, &cmd);
+		nr = nr == UBLK_CMD_GET_DEV_INFO ? UBLK_CMD_GET_DEV_INFO2 : nr;
+	}
+	sqe->cmd_op = cmd_encode(enc, nr, sizeof(cmd));
+	memcpy(sqe->cmd, &cmd, sizeof(cmd));
+	return sqe;
+}
+
+static int ctrl_try(struct ctrl *c, enum encoding enc, unsigned nr, const struct ublksrv_ctrl_cmd *cmd)
+{
+	const bool by_path = c->by_path && cmd->dev_id == c->path_id;
+	int ret;
+
+	(void)ctrl_prepare(c, enc, nr, *cmd);
+	ret = ctrl_wait(c);
+	if (ret >= 0 && by_path)
+		memcpy((void *)(uintptr_t)cmd->addr, c->staged.buf, cmd->len);
+	return ret;
 }
 
 /*
@@ -1116,7 +1152,14 @@ int ctrl_get_info(struct ctrl *c, uint32_t id)
 		.len = sizeof(c->info),
 	};
 
+	int ret;
+
 	c->step = STEP_INFO;
+	ret = ctrl_send(c, UBLK_CMD_GET_DEV_INFO, cmd);
+	if (ret != -EINVAL || (c->by_path && c->path_id == id))
+		return ret;
+	c->by_path = true;
+	c->path_id = id;
 	return ctrl_send(c, UBLK_CMD_GET_DEV_INFO, cmd);
 }
 
@@ -1240,6 +1283,29 @@ static int dev_ask(struct ctrl *c, uint32_t id, bool live, char *text, size_t le
 	return ret < 0 ? ret : ret == FREE ? 0 : ret == USED ? -EBUSY : -ECHILD;
 }
 
+/*
+ * STOP_DEV and, from outside, DEL_DEV linked to it: that waits until the number
+ * is free, which nothing else tells, and has to find the device for it, so it
+ * must be there before the last reference is dropped. Drivers that cannot be
+ * asked for features (before 6.5) are left without: they may wait unkillably.
+ * Kernel: ublk_ctrl_del_dev(), ublk_cdev_rel().
+ */
+static int ctrl_stop(struct ctrl *c, unsigned nr, uint32_t id)
+{
+	const struct ublksrv_ctrl_cmd cmd = { .dev_id = id, .queue_id = UINT16_MAX };
+	struct io_uring_sqe *del;
+
+	if (c->serving || !c->features)
+		return ctrl_simple(c, STEP_STOP, nr, id, 0);
+	c->step = STEP_STOP;
+	ctrl_prepare(c, c->enc, nr, cmd)->flags |= IOSQE_IO_LINK;
+	del = ctrl_prepare(c, c->enc, UBLK_CMD_DEL_DEV, cmd);
+	c->seq--;
+	del->user_data = USER_DATA_DEL;
+	c->del = DEL_SENT;
+	return ctrl_wait(c);
+}
+
 int dev_stop(struct ctrl *c, uint32_t id, bool force, char *text, size_t len)
 {
 	bool safe = !force && c->features & UBLK_F_SAFE_STOP_DEV;
@@ -1258,7 +1324,7 @@ int dev_stop(struct ctrl *c, uint32_t id, bool force, char *text, size_t len)
 		if (ret)
 			return ret;
 	}
-	ret = ctrl_simple(c, STEP_STOP, safe ? UBLK_CMD_TRY_STOP_DEV : UBLK_CMD_STOP_DEV, id, 0);
+	ret = ctrl_stop(c, safe ? UBLK_CMD_TRY_STOP_DEV : UBLK_CMD_STOP_DEV, id);
 	if (ret == -EBUSY)
 		text_print(text, len, "opened by a process that /proc does not show");
 	return ret;
@@ -1278,6 +1344,37 @@ int dev_del(struct ctrl *c, uint32_t id)
 		ret = ctrl_simple(c, STEP_DEL, UBLK_CMD_DEL_DEV, id, 0);
 	}
 	return ret == -ENODEV ? 0 : ret;
+}
+
+/*
+ * Wait for the DEL_DEV that follows STOP_DEV. It goes on waiting where somebody
+ * takes the number at once, so that is looked for. Returns 0 if the number is or
+ * was free, -ETIME, or -EAGAIN: there was none, or it came too late.
+ */
+static int ctrl_wait_del(struct ctrl *c, uint32_t id, uint64_t cookie)
+{
+	while (c->del == DEL_SENT) {
+		if (ctrl_get_info(c, id) == 0 && c->info.ublksrv_flags != cookie)
+			return 0;
+		c->step = STEP_DEL;
+		if (!ctrl_left(c))
+			return -ETIME;
+		if (c->del == DEL_SENT)
+			(void)uring_enter(&c->ring, 1, 20);
+		ctrl_reap(c);
+	}
+	return c->del == DEL_ANSWERED && c->del_res == 0 ? 0 : -EAGAIN;
+}
+
+int dev_remove(struct ctrl *c, uint32_t id, uint64_t cookie)
+{
+	int ret = ctrl_wait_del(c, id, cookie);
+
+	c->del = DEL_NONE;
+	if (ret != -EAGAIN)
+		return ret;
+	ret = ctrl_is_gone(c, id, cookie) ? 0 : dev_del(c, id);
+	return ret ? ret : ctrl_wait_gone(c, id, cookie, ctrl_left(c));
 }
 
 /* ---- the life of a device, from the server's side ---- */
@@ -1607,10 +1704,13 @@ static int server_start(struct server *s)
 
 int server_open(struct server *s)
 {
+	const int64_t end = now_ms() + DYING_MS;
 	int ret;
 
 	s->ctrl.step = STEP_BACKEND;
-	ret = s->be->open(&s->dev, s->o, &s->why);
+	/* a server that has just died may still have it locked */
+	while ((ret = s->be->open(&s->dev, s->o, &s->why)) == -EBUSY && s->recover && now_ms() < end)
+		nap_ms(20);
 	if (ret)
 		return ret;
 	s->opened = true;

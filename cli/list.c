@@ -113,6 +113,7 @@ int verb_list(const struct args *a)
 	for (int i = 0; i < nr; i++) {
 		id = a->nr ? 0 : ids[i];
 		ret = a->nr ? dev_resolve(c, a->operands[i], &id) : 0;
+		ctrl_set_deadline(c);
 		if (!ret)
 			ret = list_get(c, id, &l);
 		if (!ret)

@@ -40,11 +40,19 @@ struct ctrl {
 	uint32_t seq;		/* of the last command sent */
 	bool answered;
 	int32_t res;		/* of that command, once answered */
+	enum { DEL_NONE, DEL_SENT, DEL_ANSWERED } del;	/* the one that follows STOP_DEV: dev_stop() */
+	int32_t del_res;	/* of that one, once answered */
 	struct queue *serving;	/* the loop to turn meanwhile, or NULL */
 
 	struct ublksrv_ctrl_dev_info info;
 	struct ublk_params params;
 	uint64_t features_buf;
+	bool by_path;		/* commands to device path_id have its node's path in front of their buffer */
+	uint32_t path_id;
+	struct {
+		char path[32];
+		uint8_t buf[sizeof(struct ublk_params)];
+	} staged;
 	unsigned long cpus[1024 / 8 / sizeof(long)];	/* one queue's affinity */
 };
 
@@ -77,7 +85,7 @@ void ctrl_set_deadline(struct ctrl *c);
 /* Milliseconds until the deadline, or 0. */
 int ctrl_left(const struct ctrl *c);
 
-/* c->info of a device. Returns 0, -ENODEV, -EPERM or -ETIME. */
+/* c->info of a device, be it one that its owner made without privileges. Returns 0, -ENODEV, -EPERM or -ETIME. */
 int ctrl_get_info(struct ctrl *c, uint32_t id);
 
 /* c->params of a device. Returns 0, -ENODEV, -EPERM or -ETIME. */
@@ -99,6 +107,12 @@ int ctrl_wait_gone(struct ctrl *c, uint32_t id, uint64_t cookie, int timeout_ms)
  * Returns 0, or -EBUSY with text filled in, or another -errno.
  */
 int dev_stop(struct ctrl *c, uint32_t id, bool force, char *text, size_t len);
+
+/*
+ * See a device that dev_stop() has stopped, or that was dead, removed and its
+ * number free. Returns 0 or -errno. Not for its own server.
+ */
+int dev_remove(struct ctrl *c, uint32_t id, uint64_t cookie);
 
 /*
  * DEL_DEV of a device that has no server any more, or never had one. Returns 0,

@@ -51,6 +51,7 @@ static bool orphan_try(uint64_t cookie, bool restart)
 	int wstatus = 0;
 
 	if (pid == 0) {
+		fds_close_from(3);	/* who waits for one of them to close is not to wait for us */
 		stdio_to_null();
 		mounts_complete();
 		orphan_remove_here(cookie, restart);

@@ -82,32 +82,46 @@ static int stop_served(struct ctrl *c, uint32_t id, bool force, uint64_t wait, c
 	return ret ? ret : stop_await(c, guard_fd);
 }
 
+/*
+ * One look at the device, and what its state asks for. Returns 0 when it can be
+ * removed, or -errno; -ENODEV if it is no more what it was, which a server that
+ * dies meanwhile comes to.
+ */
+static int stop_try(struct ctrl *c, uint32_t id, bool force, uint64_t wait, char *text, size_t len)
+{
+	int pid;
+
+	if (c->info.state != UBLK_S_DEV_DEAD)
+		return stop_served(c, id, force, wait, text, len);
+	/* not one whose server is about to start it: before 7.x the driver would not survive */
+	pid = force ? 0 : usage_server(id, 0);
+	if (!pid)
+		return 0;
+	text_print(text, len, "being started by process %d", pid);
+	c->step = STEP_STOP;
+	return -EBUSY;
+}
+
 /* Stop one device and see it gone. Returns 0 or -errno; with -EBUSY text says by what it is in use. */
 static int stop_one(struct ctrl *c, uint32_t id, bool force, uint64_t wait, char *text, size_t len)
 {
 	uint64_t cookie;
-	int ret, pid;
+	int ret;
 
 	ctrl_set_deadline(c);
 	ret = stop_look(c, id);
 	if (ret)
 		return ret;
 	cookie = c->info.ublksrv_flags;
-	/* not one whose server is about to start it: before 7.x the driver would not survive */
-	if (c->info.state == UBLK_S_DEV_DEAD && !force) {
-		pid = usage_server(id, 0);
-		if (pid) {
-			text_print(text, len, "being started by process %d", pid);
-			c->step = STEP_STOP;
-			return -EBUSY;
-		}
+	while ((ret = stop_try(c, id, force, wait, text, len)) == -ENODEV && ctrl_left(c)) {
+		ret = stop_look(c, id);
+		if (ret || c->info.ublksrv_flags != cookie)
+			break;		/* gone by itself */
 	}
-	if (c->info.state != UBLK_S_DEV_DEAD)
-		ret = stop_served(c, id, force, wait, text, len);
-	if (ret == 0 && !ctrl_is_gone(c, id, cookie))
-		ret = dev_del(c, id);
 	if (ret == 0)
-		ret = ctrl_wait_gone(c, id, cookie, ctrl_left(c));
+		ret = dev_remove(c, id, cookie);
+	if (ret == -ENODEV)
+		ret = 0;
 	if (ret == 0)
 		nodes_forget(id);
 	return ret;
