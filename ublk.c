@@ -557,7 +557,7 @@ static void queue_signal(struct queue *q)
 	while (read(q->s->signal_fd, &si, sizeof(si)) == sizeof(si)) {
 		if (q->s->guarded && si.ssi_pid == (uint32_t)getppid())
 			q->s->handed++;
-		else
+		else if (heard_anew(&q->s->heard_at, &q->s->heard_from, si.ssi_pid))
 			q->s->direct++;
 	}
 	q->s->signals = q->s->handed > q->s->direct ? q->s->handed : q->s->direct;
@@ -1782,7 +1782,12 @@ int server_up(struct server *s)
 	/* it may be there when we have a /dev of our own, unless /sys says that there is no driver */
 	if (ret && (ret != -ENOENT || driver_is_absent()))
 		return ret;
-	ret = s->opened ? 0 : server_open(s);	/* a guard has opened it for us */
+	if (!s->opened) {	/* a guard has opened it for us */
+		/* which may take long, and nothing is there yet that would stay behind */
+		signals_block(s->o->create);
+		ret = server_open(s);
+		signals_block(true);
+	}
 	if (ret)
 		return ret;
 	server_confine(c->fd < 0);	/* before there is a ring: the kernel's workers for it would stay behind */

@@ -6,6 +6,7 @@
 #include "host/fail.h"
 #include "host/mounts.h"
 #include "host/nodes.h"
+#include "host/process.h"
 #include "include/ctrl.h"
 #include "lib/read.h"
 #include "lib/sys.h"
@@ -82,7 +83,7 @@ static bool check_driver(struct checks *r, const char *path)
 	}
 	if (path) {
 		check_line(r, "ok", "driver", "not loaded; ublk loads it from %s", path);
-		r->status = geteuid() ? EXIT_PERMISSION : 0;
+		r->status = process_is_admin() ? 0 : EXIT_PERMISSION;
 	} else {
 		check_line(r, "missing", "driver", "no module ublk_drv for this kernel: "
 			   "it takes CONFIG_BLK_DEV_UBLK, Linux 6.0 or later");
@@ -137,6 +138,7 @@ static int check_uring(struct checks *r)
 /* The control node, and what the driver tells if it can be asked. */
 static void check_control(struct checks *r, bool uring)
 {
+	const bool admin = process_is_admin();
 	struct ctrl *c = ctrl_own();
 	int ret = ctrl_open_node(c, false);
 
@@ -150,8 +152,9 @@ static void check_control(struct checks *r, bool uring)
 		r->status = denied ? EXIT_PERMISSION : EXIT_NO_DRIVER;
 		return;
 	}
-	check_line(r, geteuid() ? "limited" : "ok", "control node", CTRL_NODE "%s",
-		   geteuid() ? ": opens, but making a device takes CAP_SYS_ADMIN" : "");
+	check_line(r, admin ? "ok" : "limited", "control node", CTRL_NODE "%s",
+		   admin ? "" : ": opens, but making a device takes CAP_SYS_ADMIN, and not in a namespace of one's own");
+	r->status = admin ? 0 : EXIT_PERMISSION;
 	check_limit(r);
 	if (uring && ctrl_open(c, false) == 0)
 		check_features(r, c);

@@ -30,12 +30,15 @@ static const char *const step_names[] = {
 	[STEP_REJOIN] = "END_USER_RECOVERY",
 	[STEP_FLUSH] = "write what is dirty",
 	[STEP_MKNOD] = "make the node",
+	[STEP_SERVER] = "wait for its server",
 };
 
 #define HINT_DRIVER "the driver ublk_drv is not loaded and ublk has not loaded it: " \
 		    "see \"ublk check\", or try \"modprobe ublk_drv\""
 #define HINT_LIMIT "the limit is in /sys/module/ublk_drv/parameters/ublks_max"
 #define HINT_CRASH "see dmesg: the driver of Linux 6.18.4, 6.18.5 and some 6.17 builds crashes here"
+
+#define HINT_NODE "what is in /dev by that name is not the device: remove it"
 
 static const struct remedy {
 	enum step step;
@@ -59,6 +62,11 @@ static const struct remedy {
 	{ STEP_ADD, EEXIST, EXIT_FAILURE, "that number is taken, see \"ublk list\"" },
 	{ STEP_ADD, ENOSPC, EXIT_FAILURE, "no free device number" },
 	{ STEP_ADD, ETIME, EXIT_TIMEOUT, HINT_CRASH },
+	{ STEP_CONTROL, EEXIST, EXIT_NO_DRIVER, HINT_NODE },
+	{ STEP_CHAR, EEXIST, EXIT_FAILURE, HINT_NODE },
+	{ STEP_NODE, EEXIST, EXIT_FAILURE, HINT_NODE },
+	{ STEP_MKNOD, EEXIST, EXIT_FAILURE, HINT_NODE },
+	{ STEP_SERVER, ETIME, EXIT_TIMEOUT, "it has not ended: is it stopped, frozen, or waiting for a disk?" },
 	{ STEP_CHAR, EBUSY, EXIT_FAILURE, "another program opened it first" },
 	{ STEP_INFO, ENODEV, EXIT_NO_DEVICE, NULL },
 	{ STEP_INFO, EPERM, EXIT_PERMISSION, HINT_ROOT },

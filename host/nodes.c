@@ -150,16 +150,42 @@ void nodes_forget(uint32_t id)
 	dir_close(&d);
 }
 
+/* 0 if this is the device of that name, as far as /sys knows it, -1 with errno if not. */
+static int node_check(const struct stat *st, const char *path)
+{
+	const char *name = strrchr(path, '/') + 1;
+	const mode_t type = strncmp(name, "ublkb", 5) ? S_IFCHR : S_IFBLK;
+	const dev_t devno = node_devno(name);
+
+	if ((st->st_mode & S_IFMT) == type && (!devno || st->st_rdev == devno))
+		return 0;
+	errno = EEXIST;
+	return -1;
+}
+
 int node_try(const char *path, int flags, bool ours)
 {
-	int fd = open(path, flags | O_CLOEXEC);
+	struct stat st;
+	int fd;
 
-	if (fd >= 0 || errno != ENOENT || !ours)
-		return fd;
-	if (node_make(AT_FDCWD, path) == 0)
-		return open(path, flags | O_CLOEXEC);
-	errno = ENOENT;
-	return -1;
+	if (lstat(path, &st)) {
+		if (errno != ENOENT || !ours)
+			return -1;
+		if (node_make(AT_FDCWD, path) || lstat(path, &st)) {
+			errno = ENOENT;
+			return -1;
+		}
+	}
+	/* before opening, as that may wait, or do something, and after it, as a name may be another's by then */
+	if (node_check(&st, path))
+		return -1;
+	fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW);
+	if (fd >= 0 && (fstat(fd, &st) || node_check(&st, path))) {
+		close(fd);
+		errno = EEXIST;
+		return -1;
+	}
+	return fd;
 }
 
 int node_open(const char *path, int flags)

@@ -51,7 +51,11 @@ int nodes_make(uint32_t id);
  */
 void nodes_forget(uint32_t id);
 
-/* Open a node; if it is missing and ours to make, make it. Returns it or -1. */
+/*
+ * Open a node, by a path with a slash; if it is missing and ours to make, make
+ * it. Returns it, or -1 with errno: EEXIST if something else is there, which is
+ * neither opened, as far as can be, nor removed.
+ */
 int node_try(const char *path, int flags, bool ours);
 
 /*

@@ -22,6 +22,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define ONE_SIGNAL_MS	300	/* as "timeout" sends it: to its child, and to the group that the child is in */
+
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57		/* Linux 5.6 */
 #endif
@@ -62,6 +64,23 @@ void stdio_to_null(void)
 		close(fd);
 }
 
+bool heard_anew(int64_t *at, uint32_t *from, uint32_t pid)
+{
+	const int64_t now = now_ms();
+	const bool anew = !*at || pid != *from || now - *at > ONE_SIGNAL_MS;
+
+	*at = now;
+	*from = pid;
+	return anew;
+}
+
+static sigset_t to_stop;	/* what signals_open() has blocked */
+
+void signals_block(bool on)
+{
+	sigprocmask(on ? SIG_BLOCK : SIG_UNBLOCK, &to_stop, NULL);
+}
+
 int signals_open(bool daemon, bool children)
 {
 	sigset_t set;
@@ -69,10 +88,14 @@ int signals_open(bool daemon, bool children)
 
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
 	if (children)
 		sigaddset(&set, SIGCHLD);
+	/* a shell ignores it for what it starts with &: that is for the terminal's others */
+	if (daemon || signal(SIGINT, SIG_DFL) != SIG_IGN)
+		sigaddset(&set, SIGINT);
+	else
+		signal(SIGINT, SIG_IGN);
 	/* in the background it means nothing, and nohup ignores it for us */
 	if (!daemon && signal(SIGHUP, SIG_IGN) != SIG_IGN) {
 		signal(SIGHUP, SIG_DFL);
@@ -80,6 +103,7 @@ int signals_open(bool daemon, bool children)
 	} else {
 		signal(SIGHUP, SIG_IGN);
 	}
+	to_stop = set;
 	if (sigprocmask(SIG_BLOCK, &set, NULL))
 		return -errno;
 	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -120,19 +144,29 @@ static int caps_set(const struct caps *caps)
 	return syscall(SYS_capset, &hdr, word) ? -errno : 0;
 }
 
-void limit_raise(unsigned queues)
+static void limit_set(int what, rlim_t need)
 {
-	const rlim_t need = queues + 64;
 	struct rlimit limit;
 
-	if (prlimit(0, RLIMIT_NOFILE, NULL, &limit) || limit.rlim_cur >= need)
+	if (prlimit(0, what, NULL, &limit) || (limit.rlim_cur >= need))
 		return;
 	limit.rlim_cur = need;
 	if (limit.rlim_max < need)
 		limit.rlim_max = need;
 	/* musl's setrlimit() stops all threads for it */
-	if (prlimit(0, RLIMIT_NOFILE, &limit, NULL))
-		debug("RLIMIT_NOFILE: %s", strerror(errno));
+	if (prlimit(0, what, &limit, NULL))
+		debug("limit %d: %s", what, strerror(errno));
+}
+
+void limits_raise(unsigned queues)
+{
+	static const int whats[] = { RLIMIT_FSIZE, RLIMIT_CPU, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_NPROC };
+
+	limit_set(RLIMIT_NOFILE, queues + 64);
+	for (size_t i = 0; i < ARRAY_SIZE(whats); i++)
+		limit_set(whats[i], RLIM_INFINITY);
+	/* where it may not be raised, it is an error of the request that meets it, and not the end */
+	signal(SIGXFSZ, SIG_IGN);
 }
 
 static void oom_protect(void)
@@ -147,12 +181,12 @@ static void oom_protect(void)
 void server_protect(void)
 {
 	volatile char stack[32 << 10];
-	struct caps caps;
+	struct rlimit limit;
 
 	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0))
 		debug("no IO_FLUSHER: %s", strerror(errno));
-	/* with a limit instead of the capability, later mappings would fail */
-	if (caps_get(&caps) || !(caps.effective & CAP_BIT(CAP_IPC_LOCK)) ||
+	/* with a limit instead of the capability, which one in a namespace of its own is not, later mappings would fail */
+	if (prlimit(0, RLIMIT_MEMLOCK, NULL, &limit) || limit.rlim_cur != RLIM_INFINITY ||
 	    mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT))
 		debug("memory is not locked: %s", strerror(errno));
 	for (size_t i = 0; i < sizeof(stack); i += 4096)
@@ -180,6 +214,16 @@ void server_confine(bool nodes)
 	if (ret || caps_set(&caps) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
 		debug("privileges are kept: %s", strerror(errno));
 	memory_keep();
+}
+
+bool process_is_admin(void)
+{
+	struct caps caps;
+	struct stat st;
+
+	/* the first namespace has this number: include/linux/proc_ns.h */
+	return caps_get(&caps) == 0 && caps.effective & CAP_BIT(CAP_SYS_ADMIN) &&
+	       (stat("/proc/self/ns/user", &st) || st.st_ino == 0xeffffffd);
 }
 
 int set_admin(bool on)

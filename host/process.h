@@ -4,6 +4,7 @@
 #define HOST_PROCESS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* Its name, argv[0], as the process list shows it, for process_stay(); NULL: it has none. */
 void process_named(char *argv0);
@@ -20,8 +21,21 @@ void stdio_to_null(void);
  */
 int signals_open(bool daemon, bool children);
 
-/* Room for so many queues' rings, and what else a server has open. What may not be raised is left. */
-void limit_raise(unsigned queues);
+/* Off: those signals end this process, as they end any other. On: signals_open()'s descriptor has them again. */
+void signals_block(bool on);
+
+/*
+ * Is the signal to stop that process pid has sent now another one, or the last
+ * one once more? *at and *from are the last one's, 0 if there was none, and
+ * become this one's.
+ */
+bool heard_anew(int64_t *at, uint32_t *from, uint32_t pid);
+
+/*
+ * The shell's limits are not for a server that others depend on: none but room
+ * for so many queues' rings and what else it has open. What may not be raised is left.
+ */
+void limits_raise(unsigned queues);
 
 /*
  * Memory may get short, and what frees it may be a write to our own device. So
@@ -40,6 +54,9 @@ void server_protect(void);
  * No core file either: it would hold the users' data. What fails is left.
  */
 void server_confine(bool nodes);
+
+/* May this process make devices: has it CAP_SYS_ADMIN, and not in a user namespace of its own? */
+bool process_is_admin(void);
 
 /*
  * Without CAP_SYS_ADMIN in effect while a queue's last tag is fetched, the

@@ -39,6 +39,8 @@ struct server {
 	int report_fd, hold_fd;		/* the pipes of struct background or struct guard, or -1 */
 	unsigned signals;		/* that asked us to stop: the most that one side has sent */
 	unsigned handed, direct;	/* by our guard, and by others: a signal to both of us is one */
+	int64_t heard_at;		/* the last of the others, now_ms(), and who sent it */
+	uint32_t heard_from;
 	bool rescan, probed;		/* the probe: is to find partitions; has ended */
 	int probe_fd;
 	pid_t probe_pid;

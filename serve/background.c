@@ -39,7 +39,7 @@ int serve_here(const struct job *job, int report_fd, int hold_fd)
 	if (report_fd < 0)	/* what the caller left open is not ours to keep open */
 		fds_close_from(3);
 	process_stay();
-	limit_raise((unsigned)job->o.queues);
+	limits_raise((unsigned)job->o.queues);
 	server_protect();
 	return job->o.resilient ? guard(s) : server_life(s);
 }

@@ -3,6 +3,7 @@
 #include "serve/command.h"
 #include "host/fail.h"
 #include "host/nodes.h"
+#include "host/process.h"
 #include "lib/say.h"
 #include "lib/sys.h"
 #include "lib/text.h"
@@ -58,6 +59,8 @@ static void command_exec(char **command, uint32_t id, const sigset_t *mask)
  */
 static int command_wait(pid_t pid, const sigset_t *set, bool *force)
 {
+	int64_t at = 0;
+	uint32_t from = 0;
 	unsigned signals = 0;
 	siginfo_t si;
 	int wstatus;
@@ -66,6 +69,8 @@ static int command_wait(pid_t pid, const sigset_t *set, bool *force)
 		if (sigwaitinfo(set, &si) < 0)
 			continue;
 		if (si.si_signo != SIGCHLD) {
+			if (!heard_anew(&at, &from, (uint32_t)si.si_pid))
+				continue;
 			*force = ++signals > 1;
 			if (*force)
 				kill(pid, SIGKILL);

@@ -36,6 +36,8 @@ struct guard {
 	int report_fd, hold_fd;	/* its end tells that the server is up, ours that we live; -1: none */
 	int64_t up_since;	/* 0: not yet */
 	int64_t asked_at;	/* to stop; 0: never */
+	int64_t heard_at;	/* see heard_anew() */
+	uint32_t heard_from;
 	unsigned short_lives;	/* in a row */
 	int status;		/* of the announcement */
 };
@@ -128,7 +130,7 @@ static int guard_wait(struct guard *g)
 			s->hold_fd = -1;
 		}
 		while (read(g->signal_fd, &si, sizeof(si)) == sizeof(si)) {
-			if (si.ssi_signo != SIGCHLD)
+			if (si.ssi_signo != SIGCHLD && heard_anew(&g->heard_at, &g->heard_from, si.ssi_pid))
 				guard_ask(g);
 		}
 		if (waitpid(g->pid, &wstatus, WNOHANG) == g->pid)

@@ -52,7 +52,7 @@ static int stop_await(struct ctrl *c, int pidfd)
 
 	if (pidfd < 0)
 		return 0;
-	c->step = STEP_DEL;
+	c->step = STEP_SERVER;
 	ret = poll(&p, 1, ctrl_left(c)) == 0 ? -ETIME : 0;
 	close(pidfd);
 	return ret;

@@ -4,7 +4,7 @@ section "stop, signals, list, check"
 
 start_fg() {
 	rm -f out err
-	ublk "$@" >out 2>err &
+	fore ublk "$@" >out 2>err &
 	srv=$!
 	wait_for 10 test -s out || { cat err; return 1; }
 	dev=$(cat out)
