@@ -62,13 +62,27 @@ struct mem {
 	 * A byte for each page: 1 if it is there. NULL with --prealloc, where
 	 * all are, and stay. Any queue's thread. A 1 may be out of date, which
 	 * costs memory or time. So may a 0 with --resilient, where the kernel
-	 * knows better; without, only where a write and a discard of the same
-	 * page are under way together: then either is right.
+	 * knows better. Without, a 0 says of each page, at any time and
+	 * whatever is under way, that it reads as zeroes: unless pages are
+	 * going, when a 0 says nothing.
+	 *
+	 * A WRITE makes it 1 before it names the page, and the kernel makes the
+	 * page later. A DISCARD, in mem_drop(), makes it 0, finds the WRITEs
+	 * whose copy is still to come and makes theirs 1 again, and has the
+	 * pages taken away after that. So of a WRITE that meets it
+	 *  - either the copy was made before the search: it is taken away
+	 *    before the 0 counts;
+	 *  - or the search finds it: 1;
+	 *  - or it begins after the 0 was stored, sees it, and stores a 1,
+	 *    which only another DISCARD takes away, and that one searches again.
+	 * While the 0 and the old page are there together, going is not 0, and
+	 * who reads or zeroes turns to the page itself.
 	 */
 	unsigned char *present;
 	unsigned page_shift;	/* of page */
 	unsigned take_shift;	/* of the bytes that the first write to a page may take: itself, or a huge one */
 	int64_t budget;		/* bytes; any queue's thread */
+	unsigned going;		/* calls of mem_drop() under way; any queue's thread */
 };
 
 /*
@@ -239,6 +253,13 @@ static inline unsigned char *mem_pages(const struct mem *m, uint64_t off, uint64
 	return m->present + first;
 }
 
+/* With a 0 in m->present: are pages going, so that it says nothing? */
+static inline bool mem_going(const struct mem *m)
+{
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);	/* pairs with mem_drop(): who has read its 0 reads its count */
+	return __atomic_load_n(&m->going, __ATOMIC_RELAXED);
+}
+
 /* Fill with zeroes what is there of a range: the rest reads as such, and is to take no page for it. */
 static void mem_zero(const struct mem *m, uint64_t off, uint64_t len)
 {
@@ -247,33 +268,68 @@ static void mem_zero(const struct mem *m, uint64_t off, uint64_t len)
 	for (; len; off += n, len -= n) {
 		n = m->page - (off & (m->page - 1));
 		n = n < len ? n : len;
-		if (!m->present || m->present[off >> m->page_shift])
+		if (!m->present || m->present[off >> m->page_shift] || mem_going(m))
 			memset(m->base + off, 0, n);
 	}
 }
 
-/*
- * Give back the whole pages of a range: reads of them are zeroes from then on.
- * With zero the parts of pages at both ends are filled, so that all of it is.
- */
-static int mem_give_back(const struct mem *m, uint64_t off, uint64_t len, bool zero)
+/* A WRITE whose copy is still to come: its pages stay what it has made of them. */
+static void mem_keep(struct dev *dev, uint64_t off, uint64_t len)
 {
-	const uint64_t first = (off + m->page - 1) >> m->page_shift;
-	const uint64_t end = (off + len) >> m->page_shift;
+	size_t nr;
+	unsigned char *present = mem_pages(dev->priv, off, len, &nr);
 
-	if (m->present && first < end) {
-		memset(m->present + first, 0, end - first);
-		if (m->fd < 0 && madvise(m->base + (first << m->page_shift), (end - first) << m->page_shift,
-					 MADV_DONTNEED_LOCKED))
-			return -errno;
-	} else if (!zero) {
+	memset(present, 1, nr);
+}
+
+/* Give back whole pages: see m->present for the order of it. */
+static int mem_drop(const struct queue *q, struct mem *m, uint64_t off, uint64_t len)
+{
+	size_t nr;
+	unsigned char *present = mem_pages(m, off, len, &nr);
+	int ret = 0;
+
+	__atomic_add_fetch(&m->going, 1, __ATOMIC_RELAXED);
+	__atomic_thread_fence(__ATOMIC_RELEASE);	/* pairs with mem_going() */
+	memset(present, 0, nr);
+	queue_copying(q, off, len, mem_keep);
+	if (madvise(m->base + off, len, MADV_DONTNEED_LOCKED)) {
+		ret = -errno;
+		memset(present, 1, nr);
+	}
+	__atomic_sub_fetch(&m->going, 1, __ATOMIC_RELEASE);
+	return ret;
+}
+
+/*
+ * DISCARD and WRITE_ZEROES: give back the whole pages of a range; reads of them
+ * are zeroes from then on. WRITE_ZEROES fills the parts of pages at both ends.
+ */
+static int mem_give_back(const struct queue *q, struct mem *m, const struct io *io)
+{
+	const bool zero = io->op == UBLK_IO_OP_WRITE_ZEROES;
+	const uint64_t stop = io->off + io->len;
+	const uint64_t first = (io->off + m->page - 1) & ~(m->page - 1), end = stop & ~(m->page - 1);
+	const bool whole = first < end;
+	int ret;
+
+	if (!zero && (!whole || !m->present))
+		return 0;
+	if (m->present && m->fd >= 0) {	/* fills the ends as well, and takes no page for that */
+		if (whole)
+			memset(m->present + (first >> m->page_shift), 0, (end - first) >> m->page_shift);
+		return fallocate(m->fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, (off_t)io->off, (off_t)io->len) ? -errno : 0;
+	}
+	if (!m->present || !whole) {
+		mem_zero(m, io->off, io->len);
 		return 0;
 	}
-	if (m->present && m->fd >= 0)	/* fills the ends as well, and takes no page for that */
-		return fallocate(m->fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, (off_t)off, (off_t)len) ? -errno : 0;
-	if (zero)
-		mem_zero(m, off, len);
-	return 0;
+	ret = mem_drop(q, m, first, end - first);
+	if (zero) {
+		mem_zero(m, io->off, first - io->off);
+		mem_zero(m, end, stop - end);
+	}
+	return ret;
 }
 
 /* The memory that a write may take, in bytes: what is not there of these pages, or the huge pages they become part of. */
@@ -327,7 +383,7 @@ static inline int mem_read(const struct mem *m, struct io *io)
 	io->buf = m->base + io->off;
 	if (m->present) {
 		present = mem_pages(m, io->off, io->len, &nr);
-		if (!memchr(present, 1, nr))
+		if (!memchr(present, 1, nr) && !mem_going(m))
 			io->buf = m->zeroes;
 	}
 	return (int)io->len;
@@ -368,10 +424,9 @@ static int mem_queue(struct queue *q, struct io *io)
 	case UBLK_IO_OP_FLUSH:
 		return 0;
 	case UBLK_IO_OP_DISCARD:
-		return mem_give_back(m, io->off, io->len, false);
 	case UBLK_IO_OP_WRITE_ZEROES:
 		/* NOUNMAP or not: whether pages are kept is --prealloc's to say */
-		return mem_give_back(m, io->off, io->len, true);
+		return mem_give_back(q, m, io);
 	default:
 		return -EOPNOTSUPP;
 	}

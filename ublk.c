@@ -418,6 +418,57 @@ static bool io_in_one_page(const struct queue *q, const struct io *io)
 }
 
 /*
+ * The kernel is told where the data of a WRITE goes, and copies it at a time of
+ * its own: what a backend notes when it names the memory is out of date where
+ * that memory is taken away in between, by any queue's thread. So the WRITE can
+ * be found from before queue() until the kernel says that it has copied: who
+ * searches for it, having stored something, finds it, or queue() sees that.
+ */
+static inline void io_copy_begins(struct io *io)
+{
+	/* pairs with the acquire in queue_copying(): off and len are this request's */
+	__atomic_store_n(&io->copying, true, __ATOMIC_RELEASE);
+	/* pairs with the fence there: one of the two sees what the other has stored */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+/* The kernel has copied, or will not. Too late is as good: see queue_copying(). */
+static inline void io_copy_ends(struct io *io)
+{
+	__atomic_store_n(&io->copying, false, __ATOMIC_RELEASE);
+}
+
+/*
+ * The requests of other threads change meanwhile. What is read of one that has
+ * ended, or of two, is a range that nobody asked for; it is inside of what is
+ * asked for, and to find too much is allowed.
+ */
+void queue_copying(const struct queue *q, uint64_t off, uint64_t len,
+		   void (*found)(struct dev *dev, uint64_t off, uint64_t len))
+{
+	const struct server *s = q->s;
+	const uint64_t end = off + len;
+
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);	/* pairs with io_copy_begins() */
+	for (const struct queue *other = s->queues; other < s->queues + s->nr_queues; other++) {
+		for (unsigned tag = 0; tag < other->depth; tag++) {
+			const volatile struct io *io = &other->ios[tag];
+			uint64_t from, to;
+
+			if (!__atomic_load_n(&io->copying, __ATOMIC_ACQUIRE))
+				continue;
+			from = io->off;
+			to = from < end ? from + io->len : 0;
+			from = from > off ? from : off;
+			to = to < end ? to : end;
+			if (from < to)
+				found(q->dev, from, to - from);
+		}
+	}
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);	/* the kernel is asked to give back what was not found after that */
+}
+
+/*
  * The driver has a WRITE, and wants to know where its data is to go. A backend
  * with memory of its own says so by answering; the request is then done when
  * the data is there. An error cannot be committed yet: the data is taken all
@@ -430,9 +481,13 @@ static void io_get_data(struct queue *q, struct io *io)
 	io_read_iod(q, io);
 	if (!io_take_buf(q, io, UBLK_IO_RES_NEED_GET_DATA))
 		return;
+	if (direct)
+		io_copy_begins(io);
 	io->res = direct ? io_start(q, io) : io_check(q->dev, io);
-	if (direct && io->res < 0)
+	if (direct && io->res < 0) {
+		io_copy_ends(io);
 		io->buf = q->s->sink;
+	}
 	io->state = IO_GET_DATA;
 	io_command(q, io, KIND_GET_DATA, q->cmd_get_data, -1);
 	if (direct && io->res >= 0 && q->can_pair && io_in_one_page(q, io)) {
@@ -505,6 +560,7 @@ static bool io_is_another(const struct queue *q, const struct io *io)
  */
 static void io_get_data_event(struct queue *q, struct io *io, int res)
 {
+	io_copy_ends(io);
 	if (res != UBLK_IO_RES_OK) {
 		io_event(q, io, res);
 	} else if (io->state == IO_PAIRED) {
@@ -902,11 +958,16 @@ static void queue_end(struct queue *q)
 	uring_exit(&q->ring);
 	pages_put((void *)q->iods, q->iods_len);
 	pages_put(q->bufs, bufs_size(q));
+	q->iods = NULL;
+	q->bufs = NULL;
+}
+
+/* Once all queues have ended: the others may still look for a tag of this one, see queue_copying(). */
+static void queue_free(struct queue *q)
+{
 	pages_put(q->ios, ios_size(q));
 	q->held = NULL;
 	q->waits = NULL;
-	q->iods = NULL;
-	q->bufs = NULL;
 	q->ios = NULL;
 }
 
@@ -1859,6 +1920,8 @@ int server_down(struct server *s)
 		pthread_join(s->queues[i].thread, NULL);
 	if (s->queues)
 		queue_end(&s->queues[0]);
+	for (unsigned i = 0; s->queues && i < s->nr_queues; i++)
+		queue_free(&s->queues[i]);
 	fd_close(s->char_fd);
 	if (s->added && !marked && !ctrl_is_gone(c, s->id, s->cookie))
 		ret = dev_del(c, s->id);

@@ -99,6 +99,7 @@ struct io {
 	uint32_t room;			/* the loop's own: bytes that its tag's buffer has taken */
 	uint32_t spare;			/* the loop's own: the spare buffer it has, from 1; 0: none */
 	uint32_t done;			/* the backend's own: bytes finished */
+	bool copying;			/* the loop's own: see queue_copying() */
 	uint64_t mark;			/* the backend's own, kept from one request of the tag to the next */
 	void *buf;			/* DATA_COPY: the data; DATA_DIRECT: set by queue() */
 };
@@ -150,6 +151,18 @@ struct backend {
 
 /* The device that a queue belongs to. */
 struct dev *queue_dev(const struct queue *q);
+
+/*
+ * DATA_DIRECT: calls found() with the part inside of this range of each WRITE,
+ * of all queues, whose data the kernel may still have to copy to the memory
+ * that queue() named. For a backend that takes such memory away from under it,
+ * and keeps a note of what is there. Such a WRITE is found, or its data was
+ * copied before this call, or its queue() comes later and sees all that was
+ * stored before this call. It may be found a little longer, when its client has
+ * its answer already. What found() stores is there before what follows the call.
+ */
+void queue_copying(const struct queue *q, uint64_t off, uint64_t len,
+		   void (*found)(struct dev *dev, uint64_t off, uint64_t len));
 
 /*
  * A zeroed SQE for this request on dev->fd, its user_data and fd filled in:

@@ -2,7 +2,21 @@
 /* backend_mem, without a kernel */
 #include "tests/unit/test.h"
 #include "ublk.c"
+
+/* Memory may go a little later than it was asked for, for others to come in between. */
+static bool goes_late;
+
+static int late_madvise(void *p, size_t len, int advice)
+{
+	if (goes_late)
+		nap_ms(0);
+	return madvise(p, len, advice);
+}
+
+#define madvise late_madvise
 #include "backend_mem.c"
+#undef madvise
+#include "tests/unit/fake.h"
 
 #include <sys/stat.h>
 
@@ -12,6 +26,68 @@ static bool all_zero(const char *p, size_t len)
 		if (p[i])
 			return false;
 	return true;
+}
+
+/* Queues whose kernel is the test: what they say of a WRITE's memory is told apart from the copy. */
+enum { RACERS = 3, RACER_TAGS = 4, RACE_PAGES = 8, RACE_IO = 64 << 10 };
+
+struct racer {
+	struct queue *q;
+	struct fake fake;
+	struct ublksrv_io_desc iods[RACER_TAGS];
+	struct io ios[RACER_TAGS], *held[RACER_TAGS];
+	char bufs[RACER_TAGS * RACE_IO];	/* --resilient */
+	enum { IDLE, TOLD, COPIED } is[RACER_TAGS];
+	unsigned char value[RACER_TAGS];
+	unsigned seed;
+	bool ok;
+};
+
+static struct dev race_dev;
+static struct queue race_queues[RACERS];
+static struct server race_server = { .queues = race_queues, .nr_queues = RACERS };
+static struct racer racers[RACERS];
+
+static bool race_open(const struct options *o, bool paired)
+{
+	const char *why;
+
+	memset(racers, 0, sizeof(racers));
+	for (unsigned i = 0; i < RACERS; i++) {
+		struct racer *r = &racers[i];
+
+		fake_init(&r->fake, 0, 0);
+		for (unsigned tag = 0; tag < RACER_TAGS; tag++)
+			r->ios[tag].tag = (uint16_t)tag;
+		race_queues[i] = (struct queue){
+			.ring = r->fake.ring, .iods = r->iods, .ios = r->ios, .bufs = r->bufs, .held = r->held, .s = &race_server,
+			.dev = &race_dev, .be = &backend_mem, .q_id = (uint16_t)i, .depth = RACER_TAGS,
+			.can_pair = paired, .page = 4096,
+		};
+		r->q = &race_queues[i];
+		r->seed = i;
+		r->ok = true;
+	}
+	memset(&race_dev, 0, sizeof(race_dev));
+	return backend_mem.open(&race_dev, o, &why) == 0;
+}
+
+/* The driver has this request; what the kernel is told of its memory is in ios[tag].buf. */
+static struct io *race_begin(struct racer *r, unsigned tag, unsigned op, uint64_t sector, uint32_t sectors)
+{
+	struct io *io = &r->ios[tag];
+
+	r->iods[tag] = (struct ublksrv_io_desc){ .op_flags = op, .start_sector = sector, .nr_sectors = sectors };
+	io->state = IO_FETCHED;
+	io_event(r->q, io, op == UBLK_IO_OP_WRITE ? UBLK_IO_RES_NEED_GET_DATA : UBLK_IO_RES_OK);
+	fake_take(&r->fake, &r->q->ring);
+	return io;
+}
+
+static void race_end(struct racer *r, unsigned tag)
+{
+	io_get_data_event(r->q, &r->ios[tag], UBLK_IO_RES_OK);
+	fake_take(&r->fake, &r->q->ring);
 }
 
 static int mem_op(struct queue *q, unsigned op, uint64_t off, uint32_t len, void **buf)
@@ -29,7 +105,8 @@ static void test_mem(void)
 	const struct options o = { .size = 1 << 20, .max_io = 1 << 20 };
 	const char *why = NULL;
 	struct dev dev = { 0 };
-	struct queue q = { .dev = &dev };
+	struct server s = { 0 };
+	struct queue q = { .dev = &dev, .s = &s };
 	unsigned char seen[2];
 	char *base;
 	void *p;
@@ -106,7 +183,8 @@ static void test_mem_shared(void)
 	static char model[1 << 20];
 	const char *why = NULL;
 	struct dev dev = { 0 };
-	struct queue q = { .dev = &dev };
+	struct server s = { 0 };
+	struct queue q = { .dev = &dev, .s = &s };
 	struct stat before, after;
 	struct { char *base; uint64_t page, len; int fd; char *zeroes; unsigned char *present; } *m;	/* struct mem */
 	void *p = NULL;
@@ -137,13 +215,156 @@ static void test_mem_shared(void)
 	backend_mem.close(&dev);
 }
 
+/*
+ * Requests of three queues, one step at a time: a WRITE is told, and copied, and
+ * heard of, with others in between. Each READ is as the model has it at that moment.
+ */
+static bool race_steps(unsigned steps)
+{
+	static unsigned char model[RACE_PAGES * 4096];
+
+	memset(model, 0, sizeof(model));
+	for (unsigned i = 0; i < steps; i++) {
+		struct racer *r = &racers[rand() % RACERS];
+		const unsigned tag = (unsigned)rand() % RACER_TAGS;
+		const uint32_t sectors = rand() % 3 ? 1 + (uint32_t)rand() % 3 : 8 * (1 + (uint32_t)rand() % 3);
+		const uint64_t sector = (uint64_t)rand() % (RACE_PAGES * 8 - sectors + 1) / (sectors < 8 ? 1 : 8) * (sectors < 8 ? 1 : 8);
+		const unsigned op = (unsigned char[]){ UBLK_IO_OP_READ, UBLK_IO_OP_READ, UBLK_IO_OP_WRITE, UBLK_IO_OP_DISCARD,
+						       UBLK_IO_OP_WRITE_ZEROES }[rand() % 5];
+		struct io *io = &r->ios[tag];
+
+		if (r->is[tag] == TOLD) {
+			r->is[tag] = COPIED;
+			memset(io->buf, r->value[tag], io->len);
+			memset(model + io->off, r->value[tag], io->len);
+			continue;
+		}
+		if (r->is[tag] == COPIED) {
+			r->is[tag] = IDLE;
+			race_end(r, tag);
+			continue;
+		}
+		io = race_begin(r, tag, op, sector, sectors);
+		if (op == UBLK_IO_OP_WRITE) {
+			r->is[tag] = TOLD;
+			r->value[tag] = (unsigned char)i;
+		} else if (op == UBLK_IO_OP_READ) {
+			if (memcmp(io->buf, model + io->off, io->len))
+				return false;
+		} else {
+			/* discard is of whole pages, which ours are if they are no less */
+			if (op == UBLK_IO_OP_WRITE_ZEROES || sectors >= 8)
+				memset(model + io->off, 0, io->len);
+		}
+	}
+	return true;
+}
+
+static bool race_zeroes_left(void)
+{
+	const struct mem *m = race_dev.priv;
+
+	for (unsigned i = 0; i < RACE_PAGES; i++)
+		if (!m->present[i] && !all_zero(m->base + i * 4096, 4096))
+			return false;
+	return true;
+}
+
+/*
+ * Three threads upon the same two pages, of which each has a sector for itself.
+ * Only it writes there and fills with zeroes, but all of them discard the page:
+ * so what it reads is what it has written, until that is zero, and then it
+ * stays zero, until it writes again.
+ */
+static void *race_thread(void *arg)
+{
+	struct racer *r = arg;
+	const unsigned mine = r->q->q_id;
+	unsigned char now[2] = { 0, 0 };
+
+	for (unsigned i = 0; i < 30000 && r->ok; i++) {
+		const unsigned page = (unsigned)rand_r(&r->seed) & 1;
+		const uint64_t sector = page * 8 + mine;
+		const unsigned char value = (unsigned char)(i % 255 + 1);
+		const volatile unsigned char *seen;
+		unsigned char c;
+
+		switch (rand_r(&r->seed) % 8) {
+		case 0:
+		case 1:
+			/* a byte: the kernel's copy holds on to the page, ours may go on in the next one */
+			*(volatile unsigned char *)race_begin(r, 0, UBLK_IO_OP_WRITE, sector, 1)->buf = value;
+			now[page] = value;
+			if (i & 1)	/* else its answer is there before this is known */
+				race_end(r, 0);
+			break;
+		case 2:
+			(void)race_begin(r, 1, UBLK_IO_OP_WRITE_ZEROES, sector, 1);
+			now[page] = 0;
+			break;
+		case 3:
+			(void)race_begin(r, 1, UBLK_IO_OP_DISCARD, page * 8, 8);
+			now[page] = 0;
+			break;
+		case 4:
+		default:
+			seen = r->seed & 1 ? race_begin(r, 1, UBLK_IO_OP_READ, sector, 1)->buf :
+			       (unsigned char *)race_begin(r, 1, UBLK_IO_OP_READ, 0, 16)->buf + sector * 512;
+			c = *seen;
+			now[page] = c ? now[page] : 0;
+			r->ok = c == now[page];
+		}
+	}
+	return NULL;
+}
+
+static bool race_threads(void)
+{
+	pthread_t threads[RACERS];
+	bool ok = true;
+
+	for (unsigned i = 0; i < RACERS; i++)
+		ok = ok && !pthread_create(&threads[i], NULL, race_thread, &racers[i]);
+	for (unsigned i = 0; ok && i < RACERS; i++)
+		pthread_join(threads[i], NULL);
+	for (unsigned i = 0; i < RACERS; i++)
+		ok = ok && racers[i].ok;
+	return ok && race_zeroes_left();
+}
+
+static void test_mem_race(void)
+{
+	struct options o = { .size = RACE_PAGES * 4096, .max_io = RACE_IO };
+	bool ok = true;
+
+	for (unsigned i = 0; i < 20 && ok; i++) {
+		ok = race_open(&o, i & 1) && race_steps(5000) && race_zeroes_left();
+		backend_mem.close(&race_dev);
+	}
+	CHECK("mem: what is discarded and zeroed while a write is under way, as in a model", ok);
+	ok = true;
+	for (unsigned i = 0; i < 2 && ok; i++) {
+		ok = race_open(&o, true);
+		goes_late = i;
+		ok = ok && race_threads();
+		goes_late = false;
+		backend_mem.close(&race_dev);
+	}
+	CHECK("mem: the same by three threads: what was zero stays zero", ok);
+	o.resilient = true;
+	ok = race_open(&o, false) && race_steps(20000);
+	backend_mem.close(&race_dev);
+	CHECK("mem --resilient: the same as in a model", ok);
+}
+
 static void test_mem_prealloc(void)
 {
 	const struct options o = { .size = 1 << 20, .max_io = 1 << 20, .prealloc = true };
 	unsigned char seen[256];
 	const char *why = NULL;
 	struct dev dev = { 0 };
-	struct queue q = { .dev = &dev };
+	struct server s = { 0 };
+	struct queue q = { .dev = &dev, .s = &s };
 	void *p = NULL;
 	bool ok;
 
@@ -163,6 +384,7 @@ int main(void)
 	test_begin();
 	test_mem();
 	test_mem_shared();
+	test_mem_race();
 	test_mem_prealloc();
 	return test_end();
 }
