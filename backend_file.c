@@ -624,9 +624,9 @@ static bool file_direct(struct dev *dev, const struct options *o, const struct s
 }
 
 /* Of f->windows: one for each that the device has a byte in. */
-static size_t windows_size(const struct dev *dev, const struct file *f)
+static uint64_t windows_size(const struct dev *dev, const struct file *f)
 {
-	return (size_t)((f->base + dev->size - 1) / WINDOW - f->base / WINDOW + 1) * sizeof(*f->windows);
+	return ((f->base + dev->size - 1) / WINDOW - f->base / WINDOW + 1) * sizeof(*f->windows);
 }
 
 /*
@@ -636,22 +636,21 @@ static size_t windows_size(const struct dev *dev, const struct file *f)
  */
 static void file_map(struct dev *dev, struct file *f)
 {
-	const uint64_t skip = f->base % f->page;
+	const uint64_t skip = f->base % f->page, len = dev->size + skip;
 	char *p;
 
 	if (dev->size > MAP_MAX_SIZE)
 		return;
-	p = mmap(NULL, windows_size(dev, f), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (p == MAP_FAILED)
+	f->windows = pages_get(windows_size(dev, f));
+	if (!f->windows)
 		return;
-	f->windows = (uint32_t *)p;
-	p = mmap(NULL, dev->size + skip, PROT_READ, MAP_SHARED, dev->fd, (off_t)(f->base - skip));
-	if (p == MAP_FAILED)
+	p = pages_map(len, PROT_READ, MAP_SHARED, dev->fd, f->base - skip);
+	if (!p)
 		return;
-	(void)madvise(p, dev->size + skip, MADV_DONTDUMP);
-	(void)munlock(p, dev->size + skip);	/* the page cache is not ours to keep */
+	(void)madvise(p, (size_t)len, MADV_DONTDUMP);
+	(void)munlock(p, (size_t)len);	/* the page cache is not ours to keep */
 	dev->page_cache = p;
-	dev->page_cache_len = dev->size + skip;
+	dev->page_cache_len = len;
 	f->map = p + skip;
 }
 
@@ -691,7 +690,7 @@ static void file_close(struct dev *dev)
 	fd_close(f->created_in);
 	fd_close(dev->fd);
 	dev->fd = -1;
-	munmap(dev->priv, sizeof(*f));
+	pages_put(dev->priv, sizeof(*f));
 	dev->priv = NULL;
 }
 
@@ -719,12 +718,12 @@ static int file_identity(const struct options *o, uint32_t *identity)
 
 static int file_open(struct dev *dev, const struct options *o, const char **why)
 {
-	struct file *f = mmap(NULL, sizeof(*f), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct file *f = pages_map(sizeof(*f), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	bool direct = false;
 	struct stat st;
 	int ret;
 
-	if (f == MAP_FAILED)
+	if (!f)
 		return -ENOMEM;
 	f->created_in = -1;
 	f->base = o->offset;

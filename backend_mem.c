@@ -142,7 +142,7 @@ static void mem_close(struct dev *dev)
 	pages_put(m->zeroes, dev->max_io);
 	fd_close(m->fd);
 	pages_put(m->present, m->len >> m->page_shift);
-	munmap(m, sizeof(*m));
+	pages_put(m, sizeof(*m));
 	dev->priv = NULL;
 }
 
@@ -150,34 +150,28 @@ static void mem_close(struct dev *dev)
 static int mem_map(struct dev *dev, struct mem *m)
 {
 	const bool shared = dev->bounce;
-	void *p;
 
 	if (shared) {
 		m->fd = (int)syscall(SYS_memfd_create, "ublk-mem", 1U /* MFD_CLOEXEC */);
 		if (m->fd < 0 || ftruncate(m->fd, (off_t)m->len))
 			return -errno;
 	}
-	p = mmap(NULL, dev->max_io, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p == MAP_FAILED)
+	m->zeroes = pages_map(dev->max_io, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (!m->zeroes)
 		return -errno;
-	m->zeroes = p;
-	p = mmap(NULL, m->len, PROT_READ | PROT_WRITE,
-		 MAP_NORESERVE | (shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS), m->fd, 0);
-	if (p == MAP_FAILED)
-		return -errno;
-	m->base = p;
-	return 0;
+	m->base = pages_map(m->len, PROT_READ | PROT_WRITE,
+			    MAP_NORESERVE | (shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS), m->fd, 0);
+	return m->base ? 0 : -errno;
 }
 
 static int mem_map_present(struct mem *m)
 {
-	const size_t len = m->len >> m->page_shift;
-	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	const uint64_t len = m->len >> m->page_shift;
 
-	if (p == MAP_FAILED)
+	m->present = pages_map(len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (!m->present)
 		return -errno;
-	m->present = p;
-	(void)madvise(p, len, MADV_NOHUGEPAGE);
+	(void)madvise(m->present, (size_t)len, MADV_NOHUGEPAGE);
 	return 0;
 }
 
@@ -196,7 +190,6 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 {
 	const uint64_t page = (uint64_t)getpagesize();
 	struct mem *m;
-	void *p;
 	int ret;
 
 	dev->block_size = o->block_size ? (uint32_t)o->block_size : 512;
@@ -210,10 +203,9 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 	dev->data_path = DATA_DIRECT;
 	dev->bounce = o->resilient;
 
-	p = mmap(NULL, sizeof(*m), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (p == MAP_FAILED)
+	dev->priv = m = pages_get(sizeof(*m));
+	if (!m)
 		return -ENOMEM;
-	dev->priv = m = p;
 	m->fd = -1;
 	m->page = page;
 	m->page_shift = (unsigned)__builtin_ctzll(page);
@@ -222,7 +214,8 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 	m->len = (o->size + page - 1) / page * page;
 	ret = mem_map(dev, m);
 	if (ret) {
-		*why = "the kernel does not map that much memory (vm.overcommit_memory, ulimit -v)";
+		*why = m->len > SIZE_MAX ? "a 32-bit program has no addresses for that much" :
+		       "the kernel does not map that much memory (vm.overcommit_memory, ulimit -v)";
 		goto out;
 	}
 	/* not by default: one sector written would take 2 MiB. EINVAL: kernel without */

@@ -141,7 +141,7 @@ struct queue {
 	uint64_t committed;			/* requests; other threads read it */
 
 	uint16_t q_id, depth;
-	size_t iods_len;
+	uint64_t iods_len;
 	char *bufs;				/* DATA_COPY, dev->bounce: depth * max_io, and the spare ones */
 	bool spare_used[SPARE_BUFS];
 	unsigned spares_done;			/* bit i: the commit of what is in i has not reached the kernel */
@@ -782,44 +782,44 @@ static void queue_loop(struct queue *q)
 /* ---- a queue from its start to its end ---- */
 
 /* The stride and size of the descriptor arrays: ublk_ch_mmap() demands them. */
-static size_t iods_size(unsigned depth)
+static uint64_t iods_size(unsigned depth)
 {
-	const size_t page = (size_t)getpagesize();
+	const uint64_t page = (uint64_t)getpagesize();
 
 	return (depth * sizeof(struct ublksrv_io_desc) + page - 1) / page * page;
 }
 
-static size_t bufs_size(const struct queue *q)
+static uint64_t bufs_size(const struct queue *q)
 {
-	return ((size_t)q->depth + SPARE_BUFS) * q->dev->max_io;
+	return ((uint64_t)q->depth + SPARE_BUFS) * q->dev->max_io;
 }
 
 static int queue_map_bufs(struct queue *q)
 {
-	const size_t len = bufs_size(q);
+	const uint64_t len = bufs_size(q);
 	void *p = pages_get(len);
 
 	if (!p)
 		return -errno;
 	q->bufs = p;
 	/* a tag that has only seen 4 KiB requests is to cost 4 KiB. EINVAL: kernel without */
-	(void)madvise(p, len, MADV_NOHUGEPAGE);
+	(void)madvise(p, (size_t)len, MADV_NOHUGEPAGE);
 	/* nor be copied for a child that does not look at it */
-	(void)madvise(p, len, MADV_DONTFORK);
+	(void)madvise(p, (size_t)len, MADV_DONTFORK);
 	if (q->dev->data_path == DATA_COPY)
 		memset(q->bufs + (size_t)q->depth * q->dev->max_io, 0, (size_t)SPARE_BUFS * q->dev->max_io);
 	return 0;
 }
 
 /* Of ios, and behind them held and waits. */
-static size_t ios_size(const struct queue *q)
+static uint64_t ios_size(const struct queue *q)
 {
-	return q->depth * (sizeof(*q->ios) + sizeof(*q->held) + sizeof(*q->waits));
+	return (uint64_t)q->depth * (sizeof(*q->ios) + sizeof(*q->held) + sizeof(*q->waits));
 }
 
 static int queue_map(struct queue *q)
 {
-	const off_t stride = (off_t)iods_size(UBLK_MAX_QUEUE_DEPTH);
+	const uint64_t stride = iods_size(UBLK_MAX_QUEUE_DEPTH);
 	void *p;
 
 	q->ios = pages_get(ios_size(q));
@@ -827,13 +827,12 @@ static int queue_map(struct queue *q)
 		return -ENOMEM;
 	q->held = (struct io **)(q->ios + q->depth);
 	q->waits = q->held + q->depth;
-	p = mmap(NULL, iods_size(q->depth), PROT_READ, MAP_SHARED | MAP_POPULATE,
-		 q->s->char_fd, q->q_id * stride);
-	if (p == MAP_FAILED)
+	p = pages_map(iods_size(q->depth), PROT_READ, MAP_SHARED | MAP_POPULATE, q->s->char_fd, q->q_id * stride);
+	if (!p)
 		return -errno;
 	q->iods = p;
 	q->iods_len = iods_size(q->depth);
-	(void)madvise(p, q->iods_len, MADV_DONTFORK);	/* a child's would keep /dev/ublkcN open */
+	(void)madvise(p, (size_t)q->iods_len, MADV_DONTFORK);	/* a child's would keep /dev/ublkcN open */
 	return q->dev->data_path == DATA_COPY || q->dev->bounce ? queue_map_bufs(q) : 0;
 }
 
@@ -1856,12 +1855,9 @@ int server_up(struct server *s)
 	if (ret)
 		return ret;
 	/* never read, and written only with what cannot be used: no page is kept for it */
-	s->sink = mmap(NULL, s->dev.max_io, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (s->sink == MAP_FAILED) {
-		s->sink = NULL;
+	s->sink = pages_map(s->dev.max_io, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (!s->sink)
 		return -errno;
-	}
 	ret = s->recover ? server_rejoin(s) : server_make(s);
 	if (!ret)
 		ret = server_open_char(s);

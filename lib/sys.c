@@ -2,22 +2,44 @@
 /* sys: see sys.h. */
 #include "lib/sys.h"
 
+#include <errno.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-void *pages_get(size_t len)
+/* What pages_map() refuses by itself, where the longest object has max bytes. 0 or an errno. */
+static int map_refused(uint64_t len, uint64_t off, uint64_t max)
 {
-	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (len > max)
+		return ENOMEM;
+	return off > INT64_MAX || len > INT64_MAX - off ? EOVERFLOW : 0;
+}
 
+_Static_assert(sizeof(off_t) == 8, "offsets of mappings are not cut");
+
+void *pages_map(uint64_t len, int prot, int flags, int fd, uint64_t off)
+{
+	const int refused = map_refused(len, off, SIZE_MAX);
+	void *p;
+
+	if (refused) {
+		errno = refused;
+		return NULL;
+	}
+	p = mmap(NULL, (size_t)len, prot, flags, fd, (off_t)off);
 	return p == MAP_FAILED ? NULL : p;
 }
 
-void pages_put(void *p, size_t len)
+void *pages_get(uint64_t len)
+{
+	return pages_map(len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+void pages_put(void *p, uint64_t len)
 {
 	if (p)
-		munmap(p, len);
+		munmap(p, (size_t)len);	/* it fitted when it was mapped */
 }
 
 void fd_close(int fd)

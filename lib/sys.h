@@ -12,10 +12,17 @@
  * Memory in whole pages, all zero, for munmap(); NULL: there is none. What is
  * large or lives long here is nothing else, and malloc() would be 7 KB of code.
  */
-void *pages_get(size_t len);
+void *pages_get(uint64_t len);
+
+/*
+ * mmap(), of sizes as devices and files have them: NULL and errno, which is
+ * ENOMEM for what this machine has no addresses for (on 32 bit it would be cut
+ * to what fits) and EOVERFLOW for an offset that no file has.
+ */
+void *pages_map(uint64_t len, int prot, int flags, int fd, uint64_t off);
 
 /* Give them back; NULL is nothing. */
-void pages_put(void *p, size_t len);
+void pages_put(void *p, uint64_t len);
 
 /* Close a descriptor; a negative one is nothing. */
 void fd_close(int fd);

@@ -40,6 +40,7 @@ silent "$(echo lib/*)" '"/' "no file has a name in lib/"
 silent "ublk.c" '"/(proc|sys)|STDOUT_FILENO|argv' "/proc, /sys, stdout and the command line are others'"
 silent "host/usage.c host/usage.h" 'node_try|node_open|"/dev/' "who looks for users opens no device"
 silent "$(echo lib/*.c host/*.c ublk.c backend_*.c serve/*.c cli/*.c)" '\b(malloc|calloc|realloc|printf|fprintf|snprintf|strcat)\(|<stdio\.h>' "neither stdio nor malloc()"
+silent "$(echo host/*.c ublk.c backend_*.c serve/*.c cli/*.c)" '\bmmap\(' "pages_map() maps, and cuts no size"
 silent "$(echo lib/*.c host/*.c ublk.c backend_*.c serve/*.c)" '\bprint\(|"cli/' "stdout is the verbs'"
 
 # no room stands on itself: includes have an order

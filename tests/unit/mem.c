@@ -379,6 +379,31 @@ static void test_mem_prealloc(void)
 	backend_mem.close(&dev);
 }
 
+/* A RAM disk is as large as it was asked for, or there is none: on 32 bit no part of it. */
+static void test_mem_large(void)
+{
+	const uint64_t size = (1ULL << 32) + (1 << 20);
+	const struct options o = { .size = size, .max_io = 1 << 20 };
+	const char *why = NULL;
+	struct server s = { 0 };
+	struct dev dev = { 0 };
+	struct queue q = { .dev = &dev, .s = &s };
+	void *first = NULL, *last = NULL;
+	bool ok;
+	int ret;
+
+	ret = backend_mem.open(&dev, &o, &why);
+	if (sizeof(size_t) == 4) {
+		ok = ret == -ENOMEM && why && strstr(why, "32-bit");
+	} else {
+		ok = ret == 0 && mem_op(&q, UBLK_IO_OP_WRITE, 0, 4096, &first) == 4096 &&
+		     mem_op(&q, UBLK_IO_OP_WRITE, size - 4096, 4096, &last) == 4096 &&
+		     (uintptr_t)last - (uintptr_t)first == size - 4096;
+		backend_mem.close(&dev);
+	}
+	CHECK("mem: 4 GiB and more, all of it or none", ok);
+}
+
 int main(void)
 {
 	test_begin();
@@ -386,5 +411,6 @@ int main(void)
 	test_mem_shared();
 	test_mem_race();
 	test_mem_prealloc();
+	test_mem_large();
 	return test_end();
 }
