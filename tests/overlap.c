@@ -62,6 +62,17 @@ static void *discarder(void *arg)
 	return arg;
 }
 
+/* Keeps the server busy elsewhere, so that what the two want comes to it together. */
+static void *other(void *arg)
+{
+	static char page[PAGE] __attribute__((aligned(4096)));
+
+	for (off_t i = 0;; i++)
+		if (pwrite(fd, page, PAGE, page_of(PAGES - 1) + (off_t)(2 + i % 64) * PAGE) != PAGE)
+			err(2, "write");
+	return arg;
+}
+
 static void must(ssize_t ret, size_t len)
 {
 	if (ret != (ssize_t)len)
@@ -86,7 +97,7 @@ static int holds(off_t off)
 int main(int argc, char **argv)
 {
 	unsigned wrong = 0;
-	pthread_t thread;
+	pthread_t thread, noise;
 
 	if (argc != 3)
 		errx(2, "usage: overlap DEVICE ROUNDS");
@@ -97,7 +108,8 @@ int main(int argc, char **argv)
 	memset(aa, 0xaa, sizeof(aa));
 	for (unsigned i = 0; i < PAGES; i++)	/* the pages between them are there */
 		must(pwrite(fd, aa, PAGE, page_of(i) + PAGE), PAGE);
-	if (pthread_barrier_init(&barrier, NULL, 2) || pthread_create(&thread, NULL, discarder, NULL))
+	if (pthread_barrier_init(&barrier, NULL, 2) || pthread_create(&thread, NULL, discarder, NULL) ||
+	    pthread_create(&noise, NULL, other, NULL))
 		errx(2, "no thread");
 	for (unsigned i = 0; i < rounds; i++) {
 		must(pwrite(fd, aa, PAGE, page_of(i)), PAGE);
