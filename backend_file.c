@@ -408,38 +408,91 @@ static int file_lock(int fd, const struct stat *st, bool read_only, const char *
 	return -EBUSY;
 }
 
-/* Remember the file of this path as ours. Returns 0 or -errno. */
-static int file_note_created(struct file *f, const char *path)
+/*
+ * A new file. Its directory is looked up once, so the file is made there, and
+ * if nothing comes of it removed there, whatever its path leads to by then.
+ * Returns its descriptor or -errno.
+ */
+static int file_create(const struct options *o, struct file *f)
 {
-	const char *slash = strrchr(path, '/');
+	const char *slash = strrchr(o->path, '/'), *name = slash ? slash + 1 : o->path;
 	char dir[4096];
+	int at, fd;
 
-	text_print(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
-	f->created = slash ? slash + 1 : path;
-	f->created_in = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return f->created_in < 0 ? -errno : 0;
+	if (strlen(o->path) >= sizeof(dir))
+		return -ENAMETOOLONG;
+	text_print(dir, sizeof(dir), "%.*s", slash ? (int)(slash - o->path) + 1 : 1, slash ? o->path : ".");
+	at = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (at < 0)
+		return -errno;
+	fd = openat(at, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC, 0600);
+	if (fd < 0) {
+		fd = -errno;
+		close(at);
+		return fd;
+	}
+	f->created_in = at;
+	f->created = name;
+	return fd;
 }
 
-/* Returns the descriptor or -errno. What is asked for in vain is said. */
-static int file_open_path(struct dev *dev, const struct options *o, struct file *f, const char **why)
+/* Remove the file that we have created, unless its name is another's by now. */
+static void file_uncreate(const struct dev *dev, const struct file *f)
 {
-	int fd, ret, flags = O_CLOEXEC | O_NOCTTY;
+	struct stat ours, there;
+
+	if (fstat(dev->fd, &ours) == 0 && fstatat(f->created_in, f->created, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    ours.st_dev == there.st_dev && ours.st_ino == there.st_ino)
+		(void)unlinkat(f->created_in, f->created, 0);
+}
+
+/* Are these two descriptors of one object? Asked of both now: to open for writing may give it a new inode. */
+static bool is_same(int a, int b)
+{
+	struct stat one, two;
+
+	return fstat(a, &one) == 0 && fstat(b, &two) == 0 && one.st_dev == two.st_dev && one.st_ino == two.st_ino &&
+	       one.st_rdev == two.st_rdev && (one.st_mode & S_IFMT) == (two.st_mode & S_IFMT);
+}
+
+/*
+ * Open what an O_PATH descriptor stands for. A path may lead to something else
+ * from one call to the next, the descriptor does not. Without /proc there is
+ * only the path: what that opens must be the same, and O_NONBLOCK is there in
+ * case it has become a fifo. Returns a descriptor or -errno.
+ */
+static int file_reopen(int at, const char *path, int flags, const char **why)
+{
+	char link[32];
+	int fd;
+
+	text_print(link, sizeof(link), "/proc/self/fd/%d", at);
+	fd = open(link, flags);
+	if (fd < 0 && errno == ENOENT) {
+		fd = open(path, flags | O_NONBLOCK);
+		if (fd >= 0)	/* the ring would not wait for a disk */
+			(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+	}
+	if (fd < 0)
+		return -errno;
+	if (is_same(at, fd))
+		return fd;
+	close(fd);
+	*why = "it has become another file while it was opened";
+	return -EINVAL;
+}
+
+/*
+ * Open an existing file, once it is known to be one: to open a fifo, a tty or a
+ * tape may wait, or do something. Returns a descriptor or -errno. What is asked
+ * for in vain is said.
+ */
+static int file_open_at(struct dev *dev, const struct options *o, struct file *f, int at, const char **why)
+{
+	int fd, flags = O_CLOEXEC | O_NOCTTY;
 	struct stat st;
 
-	if (o->create) {
-		fd = open(o->path, O_RDWR | O_CREAT | O_EXCL | flags, 0600);
-		if (fd < 0)
-			return -errno;
-		ret = file_note_created(f, o->path);
-		if (!ret && ftruncate(fd, (off_t)(o->offset + o->size)))
-			ret = -errno;
-		if (!ret)
-			return fd;
-		close(fd);
-		return ret;
-	}
-	/* before opening: opening a fifo waits for its other end */
-	if (stat(o->path, &st))
+	if (fstat(at, &st))
 		return -errno;
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
 		*why = "neither a regular file nor a block device";
@@ -448,17 +501,34 @@ static int file_open_path(struct dev *dev, const struct options *o, struct file 
 	f->is_bdev = S_ISBLK(st.st_mode);
 	if (f->is_bdev && !o->read_only)
 		flags |= O_EXCL;	/* not one that is mounted or otherwise claimed */
-	fd = open(o->path, (o->read_only ? O_RDONLY : O_RDWR) | flags);
-	if (fd < 0 && !o->read_only && (errno == EROFS || errno == EACCES || errno == EPERM)) {
-		fd = open(o->path, O_RDONLY | flags);
+	fd = file_reopen(at, o->path, (o->read_only ? O_RDONLY : O_RDWR) | flags, why);
+	if (!o->read_only && (fd == -EROFS || fd == -EACCES || fd == -EPERM)) {
+		fd = file_reopen(at, o->path, O_RDONLY | flags, why);
 		if (fd >= 0) {
 			dev->read_only = true;
 			notice("%s cannot be opened for writing: read-only", o->path);
 		}
 	}
-	if (fd < 0 && errno == EBUSY && f->is_bdev)
+	if (fd == -EBUSY && f->is_bdev)
 		*why = "in use: mounted, or claimed by another driver or program";
-	return fd < 0 ? -errno : fd;
+	return fd;
+}
+
+static int file_open_path(struct dev *dev, const struct options *o, struct file *f, const char **why)
+{
+	int fd, at = open(o->path, O_PATH | O_CLOEXEC);
+
+	if (at < 0)
+		return -errno;
+	fd = file_open_at(dev, o, f, at, why);
+	/* the lower number: a server's first file is the one that list shows */
+	if (fd >= 0 && dup3(fd, at, O_CLOEXEC) == at) {
+		close(fd);
+		fd = at;
+	} else {
+		close(at);
+	}
+	return fd;
 }
 
 /* The window to show, and not a byte beyond what there is. */
@@ -686,7 +756,7 @@ static void file_close(struct dev *dev)
 	pages_put(dev->page_cache, dev->page_cache_len);
 	pages_put(f->windows, windows_size(dev, f));
 	if (f->created_in >= 0 && !dev->used)
-		unlinkat(f->created_in, f->created, 0);
+		file_uncreate(dev, f);
 	fd_close(f->created_in);
 	fd_close(dev->fd);
 	dev->fd = -1;
@@ -737,8 +807,10 @@ static int file_open(struct dev *dev, const struct options *o, const char **why)
 	dev->volatile_cache = true;
 	dev->fua = true;
 
-	dev->fd = file_open_path(dev, o, f, why);
+	dev->fd = o->create ? file_create(o, f) : file_open_path(dev, o, f, why);
 	ret = dev->fd < 0 ? dev->fd : 0;
+	if (!ret && o->create && ftruncate(dev->fd, (off_t)(o->offset + o->size)))
+		ret = -errno;
 	/* serving a request is not what the file's owner would call an access */
 	if (!ret)
 		(void)fcntl(dev->fd, F_SETFL, fcntl(dev->fd, F_GETFL) | O_NOATIME);

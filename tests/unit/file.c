@@ -5,6 +5,9 @@
 #include "backend_file.c"
 #include "tests/unit/fake.h"
 
+#include <sys/mount.h>
+#include <sys/stat.h>
+
 static char test_bufs[4 * (64 << 10)];
 static struct queue file_q;
 static struct fake file_fake;
@@ -126,6 +129,150 @@ static void test_file_inline(void)
 	close(fd);
 }
 
+static bool exchange_end;
+
+/* Exchange the two names of a pair, until exchange_end. */
+static void *exchange(void *arg)
+{
+	const char *const *names = arg;
+
+	while (!__atomic_load_n(&exchange_end, __ATOMIC_RELAXED))
+		(void)syscall(SYS_renameat2, AT_FDCWD, names[0], AT_FDCWD, names[1], 2 /* RENAME_EXCHANGE */);
+	return NULL;
+}
+
+/*
+ * Open a path that is a file now and something else then, for reading, which
+ * waits where it is a fifo, and for writing. Each time it is the file, or what
+ * it was is refused for what it was. Returns 0; 2: the race was never seen.
+ */
+static int race_open(bool proc, const char *other)
+{
+	static const char *names[] = { "unit-race/disk.img", "unit-race/other" };
+	struct options o = { .path = names[0], .max_io = 1 << 20 };
+	int opened = 0, refused = 0;
+	pthread_t thread;
+
+	/* of its own: nothing is to be found in it */
+	if (!proc && (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+		      mount("none", "/proc", "tmpfs", 0, NULL)))
+		return 2;
+	if (other ? symlink(other, names[1]) : mkfifo(names[1], 0600))
+		return 1;
+	alarm(20);
+	pthread_create(&thread, NULL, exchange, names);
+	for (int i = 0; i < 10000 || (i < 100000 && !(opened && refused)); i++) {
+		struct dev dev = { .fd = -1 };
+		const char *why = NULL;
+		struct stat st;
+		int ret;
+
+		o.read_only = i & 1;
+		ret = backend_file.open(&dev, &o, &why);
+		if (!ret && (fstat(dev.fd, &st) || !S_ISREG(st.st_mode) || st.st_size != 1 << 20))
+			return 1;
+		/* ELOOP, ENOENT: the link is gone again by the time that it is followed */
+		if (ret && why && !strstr(why, "neither") && (proc || !strstr(why, "become")))
+			return 1;
+		opened += !ret;
+		refused += ret < 0;
+		if (!ret)
+			backend_file.close(&dev);
+	}
+	return opened && refused ? 0 : 2;
+}
+
+/* In a process of its own, which may wait for ever. */
+static bool race(bool proc, const char *other)
+{
+	int status = -1, fd;
+	pid_t pid;
+
+	(void)mkdir("unit-race", 0700);
+	fd = open("unit-race/disk.img", O_RDWR | O_CREAT, 0600);
+	if (fd < 0 || ftruncate(fd, 1 << 20))
+		return false;
+	close(fd);
+	pid = fork();
+	if (!pid)
+		_exit(race_open(proc, other));
+	waitpid(pid, &status, 0);
+	unlink("unit-race/disk.img");
+	unlink("unit-race/other");
+	rmdir("unit-race");
+	return WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 2);
+}
+
+/* Create a file in a directory that is one now and another then: none is left in either. */
+static bool race_create(void)
+{
+	static const char *names[] = { "unit-a", "unit-b" };
+	struct options o = { .path = "unit-a/new.img", .size = 1 << 20, .max_io = 1 << 20, .create = true };
+	pthread_t thread;
+	bool ok = mkdir(names[0], 0700) == 0 && mkdir(names[1], 0700) == 0;
+
+	pthread_create(&thread, NULL, exchange, names);
+	for (int i = 0; i < 3000 && ok; i++) {
+		struct dev dev = { .fd = -1 };
+		const char *why = NULL;
+
+		ok = backend_file.open(&dev, &o, &why) == 0;
+		if (ok)
+			backend_file.close(&dev);
+	}
+	__atomic_store_n(&exchange_end, true, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	unlink("unit-a/new.img");
+	unlink("unit-b/new.img");
+	return rmdir(names[0]) == 0 && rmdir(names[1]) == 0 && ok;
+}
+
+/* The file that was created has got another name, and its own is another's. */
+static bool create_renamed(void)
+{
+	struct options o = { .path = "unit-new.img", .size = 1 << 20, .max_io = 1 << 20, .create = true };
+	struct dev dev = { .fd = -1 };
+	const char *why = NULL;
+	bool ok = backend_file.open(&dev, &o, &why) == 0;
+
+	if (!ok)
+		return false;
+	ok = rename(o.path, "unit-ours") == 0;
+	close(open(o.path, O_WRONLY | O_CREAT, 0600));
+	backend_file.close(&dev);
+	unlink("unit-ours");
+	return unlink(o.path) == 0 && ok;
+}
+
+/* A server's first file is the one that list shows: nothing is to stay open below it. */
+static bool lowest_number(void)
+{
+	struct options o = { .path = "unit-low.img", .size = 1 << 20, .max_io = 1 << 20 };
+	int fd = open(o.path, O_RDWR | O_CREAT, 0600);
+	struct dev dev = { .fd = -1 };
+	const char *why = NULL;
+	bool ok = ftruncate(fd, 1 << 20) == 0;
+
+	close(fd);
+	ok = ok && backend_file.open(&dev, &o, &why) == 0 && dev.fd == fd && fcntl(fd, F_GETFD) == FD_CLOEXEC;
+	if (dev.priv)
+		backend_file.close(&dev);
+	unlink(o.path);
+	return ok;
+}
+
+static void test_file_race(void)
+{
+	CHECK("file: it has the lowest descriptor", lowest_number());
+	CHECK("file: what is opened is what was looked at, beside a fifo", race(true, NULL));
+	CHECK("file: what is opened is what was looked at, beside a character device", race(true, "/dev/null"));
+	CHECK("file: what is opened is what was looked at, beside a fifo, without /proc", race(false, NULL));
+	CHECK("file: what is opened is what was looked at, beside a character device, without /proc",
+	      race(false, "/dev/null"));
+	CHECK("file: what is created goes from the directory that it was created in", race_create());
+	CHECK("file: only what was created goes", create_renamed());
+}
+
 static void test_file(void)
 {
 	static const char path[] = "unit-test.img";
@@ -161,5 +308,6 @@ int main(void)
 {
 	test_begin();
 	test_file();
+	test_file_race();
 	return test_end();
 }
