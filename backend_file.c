@@ -106,6 +106,18 @@ static int file_sync_err(struct file *f, int res)
 	return __atomic_load_n(&f->sync_err, __ATOMIC_RELAXED);
 }
 
+/*
+ * Does this error tell of what was written before? Of a FLUSH any does. A FUA
+ * write may fail for want of space for itself: that is its own affair, as it is
+ * of a write without FUA, and over when there is space again.
+ */
+static bool is_writeback_err(const struct io *io, int res)
+{
+	if (io->op == UBLK_IO_OP_WRITE && (res == -ENOSPC || res == -EDQUOT || res == -EFBIG))
+		return false;
+	return res < 0;
+}
+
 /* Must this request be on stable storage when it is answered? */
 static bool io_is_sync(const struct io *io)
 {
@@ -358,7 +370,7 @@ static int file_complete(struct queue *q, struct io *io, int res)
 		return (int)io->len;
 	if (res == -EINTR || res == -EAGAIN)
 		return file_start(q, io, res == -EAGAIN);
-	if (io_is_sync(io) && file_sync_err(f, res))
+	if (io_is_sync(io) && file_sync_err(f, is_writeback_err(io, res) ? res : 0))
 		return file_sync_err(f, 0);
 	if (res < 0)
 		return res;

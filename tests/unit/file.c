@@ -78,6 +78,22 @@ static void test_file_results(void)
 	ok = file_begin(UBLK_IO_OP_FLUSH, 0) == IO_QUEUED && (s = file_sqe()) && s->opcode == IORING_OP_FSYNC &&
 	     s->fsync_flags == IORING_FSYNC_DATASYNC && !s->off && !s->len && file_end(0) == 0;
 	CHECK("file: FLUSH is fdatasync of all of it", ok);
+	ok = true;
+	for (int i = 0; i < 3; i++) {
+		const int err = -(int[]){ ENOSPC, EDQUOT, EFBIG }[i];
+
+		ok = ok && file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && file_sqe() && file_end(err) == err &&
+		     file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && file_sqe() && file_end(4096) == 4096 &&
+		     file_begin(UBLK_IO_OP_FLUSH, 0) == IO_QUEUED && file_sqe() && file_end(0) == 0;
+	}
+	CHECK("file: no space for a FUA write is an error of that write only", ok);
+	ok = file_begin(UBLK_IO_OP_FLUSH, 0) == IO_QUEUED && file_sqe() && file_end(-ENOSPC) == -ENOSPC &&
+	     file_begin(UBLK_IO_OP_FLUSH, 0) == -ENOSPC && file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == -ENOSPC;
+	((struct file *)queue_dev(&file_q)->priv)->sync_err = 0;
+	ok = ok && file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && file_sqe() && file_end(-EIO) == -EIO &&
+	     file_begin(UBLK_IO_OP_FLUSH, 0) == -EIO;
+	((struct file *)queue_dev(&file_q)->priv)->sync_err = 0;
+	CHECK("file: what a FLUSH says stays, and EIO of a FUA write", ok);
 	ok = file_begin(UBLK_IO_OP_FLUSH, 0) == IO_QUEUED && file_sqe() && file_end(-EIO) == -EIO &&
 	     file_begin(UBLK_IO_OP_FLUSH, 0) == -EIO && !file_sqe() &&
 	     file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == -EIO && !file_sqe() &&
