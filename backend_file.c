@@ -48,6 +48,7 @@
 /* linux/magic.h; neither has NOWAIT, and io_uring would use a worker thread */
 #define TMPFS_MAGIC	0x01021994
 #define RAMFS_MAGIC	0x858458f6
+#define HUGETLBFS_MAGIC	0x958458f6	/* takes no write() */
 
 #define MAP_MAX_SIZE	(16ULL << 30)	/* larger ones are read with preadv2() */
 #define WINDOW		(1U << 20)
@@ -494,6 +495,13 @@ static int file_reopen(int at, const char *path, int flags, const char **why)
 	return -EINVAL;
 }
 
+static bool is_on(int fd, uint32_t magic)
+{
+	struct statfs fs;
+
+	return fstatfs(fd, &fs) == 0 && (uint32_t)fs.f_type == magic;
+}
+
 /*
  * Open an existing file, once it is known to be one: to open a fifo, a tty or a
  * tape may wait, or do something. Returns a descriptor or -errno. What is asked
@@ -508,6 +516,10 @@ static int file_open_at(struct dev *dev, const struct options *o, struct file *f
 		return -errno;
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
 		*why = "neither a regular file nor a block device";
+		return -EINVAL;
+	}
+	if (S_ISREG(st.st_mode) && is_on(at, HUGETLBFS_MAGIC)) {
+		*why = "on hugetlbfs, which takes no writes";
 		return -EINVAL;
 	}
 	f->is_bdev = S_ISBLK(st.st_mode);
@@ -625,6 +637,7 @@ static uint32_t bdev_max_rw(dev_t devno)
  */
 static void file_probe_punch(struct dev *dev, const struct stat *st, struct file *f)
 {
+	const uint64_t beyond = ((uint64_t)st->st_size + 8191) / 4096 * 4096;
 	bool can;
 
 	f->punch_align = 1;
@@ -632,8 +645,9 @@ static void file_probe_punch(struct dev *dev, const struct stat *st, struct file
 		f->punch_align = (uint32_t)bdev_limit(st->st_rdev, "queue/logical_block_size");
 		can = f->punch_align && bdev_limit(st->st_rdev, "queue/write_zeroes_max_bytes");
 	} else {
-		can = fallocate(dev->fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
-				(st->st_size + 8191) / 4096 * 4096, 4096) == 0;
+		/* a file that ends where offsets end cannot be asked */
+		can = beyond <= INT64_MAX - 4096 &&
+		      fallocate(dev->fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, (off_t)beyond, 4096) == 0;
 	}
 	if (!can || dev->read_only)
 		return;
@@ -746,7 +760,6 @@ static void file_choose(struct dev *dev, const struct options *o, struct file *f
 	const bool auto_on = direct || o->zero_copy == ZERO_COPY_ON;
 	struct io one = { .op = UBLK_IO_OP_READ, .len = dev->block_size };
 	char block[4096];
-	struct statfs fs;
 
 	dev->data_path = auto_on && o->zero_copy != ZERO_COPY_OFF ? DATA_ZERO_COPY : DATA_COPY;
 	if (auto_on)
@@ -754,7 +767,7 @@ static void file_choose(struct dev *dev, const struct options *o, struct file *f
 	one.buf = block;
 	if (rw_nowait(dev, &one, (off_t)f->base) != -EOPNOTSUPP)
 		f->read_how = f->write_how = HOW_NOWAIT;
-	else if (fstatfs(dev->fd, &fs) == 0 && ((uint32_t)fs.f_type == TMPFS_MAGIC || (uint32_t)fs.f_type == RAMFS_MAGIC))
+	else if (is_on(dev->fd, TMPFS_MAGIC) || is_on(dev->fd, RAMFS_MAGIC))
 		f->read_how = f->write_how = HOW_INLINE;
 	f->cached = f->read_how != HOW_RING;
 	if (f->cached)

@@ -277,6 +277,40 @@ static bool lowest_number(void)
 	return ok;
 }
 
+/* Open a new memfd of that size, and say by what it is refused: "" if it is not. */
+static const char *open_memfd(unsigned flags, off_t size, struct dev *dev)
+{
+	struct options o = { .max_io = 1 << 20 };
+	const int fd = memfd_create("unit", flags);
+	static char path[32];
+	const char *why = NULL;
+	int ret;
+
+	if (fd < 0 || ftruncate(fd, size))
+		return NULL;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	o.path = path;
+	*dev = (struct dev){ .fd = -1 };
+	ret = backend_file.open(dev, &o, &why);
+	close(fd);
+	return ret ? why : "";
+}
+
+static void test_file_odd(void)
+{
+	const char *why;
+	struct dev dev;
+
+	why = open_memfd(MFD_HUGETLB, 0, &dev);
+	CHECK("file: one on hugetlbfs is refused", !why || strstr(why, "hugetlbfs"));
+	quiet = true;
+	why = open_memfd(0, INT64_MAX, &dev);
+	quiet = false;
+	CHECK("file: one that ends where offsets end", why && !*why && dev.size == INT64_MAX / 512 * 512 && !dev.max_discard);
+	if (dev.priv)
+		backend_file.close(&dev);
+}
+
 static void test_file_race(void)
 {
 	CHECK("file: it has the lowest descriptor", lowest_number());
@@ -324,6 +358,7 @@ int main(void)
 {
 	test_begin();
 	test_file();
+	test_file_odd();
 	test_file_race();
 	return test_end();
 }
