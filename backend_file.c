@@ -93,6 +93,7 @@ struct file {
 	const char *created;	/* its name there */
 	int sync_err;		/* the first failed fsync, for good; any queue's thread */
 	unsigned told_eof;
+	unsigned no_zero_range;	/* the filesystem has said so; any queue's thread */
 };
 
 /* ---- requests ---- */
@@ -165,6 +166,22 @@ static int file_flush(struct queue *q, struct io *io)
 	return IO_QUEUED;
 }
 
+/* WRITE_ZEROES whose blocks are to stay */
+static bool io_keeps_blocks(const struct io *io)
+{
+	return io->op == UBLK_IO_OP_WRITE_ZEROES && io->flags & UBLK_IO_F_NOUNMAP;
+}
+
+/*
+ * Zeroes with blocks of their own, in io->done: some filesystems (tmpfs) can
+ * only make a hole and then fill it. There is no asking beforehand: it would
+ * leave blocks beyond the end of the file.
+ */
+enum { ZEROES_AT_ONCE, ZEROES_HOLE, ZEROES_FILL };
+static const uint32_t zeroes_modes[] = {
+	[ZEROES_AT_ONCE] = FALLOC_FL_ZERO_RANGE, [ZEROES_HOLE] = FALLOC_FL_PUNCH_HOLE, [ZEROES_FILL] = 0,
+};
+
 /* DISCARD makes a hole; so does WRITE_ZEROES, unless the blocks are to stay. */
 static int file_punch(struct queue *q, struct io *io)
 {
@@ -186,10 +203,9 @@ static int file_punch(struct queue *q, struct io *io)
 	sqe->off = first;
 	sqe->addr = end - first;
 	sqe->len = FALLOC_FL_KEEP_SIZE;
-	if (io->op == UBLK_IO_OP_WRITE_ZEROES && io->flags & UBLK_IO_F_NOUNMAP)
-		sqe->len |= FALLOC_FL_ZERO_RANGE;
-	else
-		sqe->len |= FALLOC_FL_PUNCH_HOLE;
+	if (io->done == ZEROES_AT_ONCE && __atomic_load_n(&f->no_zero_range, __ATOMIC_RELAXED))
+		io->done = ZEROES_HOLE;
+	sqe->len |= io_keeps_blocks(io) ? zeroes_modes[io->done] : FALLOC_FL_PUNCH_HOLE;
 	return IO_QUEUED;
 }
 
@@ -355,6 +371,21 @@ static int file_start(struct queue *q, struct io *io, bool again)
 	}
 }
 
+/* A step of WRITE_ZEROES whose blocks are to stay has ended with res. */
+static int file_zeroes_next(struct queue *q, struct io *io, int res)
+{
+	struct file *f = queue_dev(q)->priv;
+
+	if (io->done == ZEROES_FILL)	/* zeroes they are, with blocks or without */
+		return res == -EOPNOTSUPP ? 0 : res;
+	if (io->done == ZEROES_AT_ONCE && res == -EOPNOTSUPP)
+		__atomic_store_n(&f->no_zero_range, true, __ATOMIC_RELAXED);
+	else if (io->done == ZEROES_AT_ONCE || res < 0)
+		return res;
+	io->done++;
+	return file_start(q, io, false);
+}
+
 static int file_end_of_file(struct file *f)
 {
 	if (!__atomic_exchange_n(&f->told_eof, true, __ATOMIC_RELAXED))
@@ -373,6 +404,8 @@ static int file_complete(struct queue *q, struct io *io, int res)
 		return file_start(q, io, res == -EAGAIN);
 	if (io_is_sync(io) && file_sync_err(f, is_writeback_err(io, res) ? res : 0))
 		return file_sync_err(f, 0);
+	if (io_keeps_blocks(io))
+		return file_zeroes_next(q, io, res);
 	if (res < 0)
 		return res;
 	if (io->op != UBLK_IO_OP_READ && io->op != UBLK_IO_OP_WRITE)

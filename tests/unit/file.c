@@ -75,6 +75,19 @@ static void test_file_results(void)
 	     file_begin(UBLK_IO_OP_WRITE_ZEROES, UBLK_IO_F_NOUNMAP) == IO_QUEUED && (s = file_sqe()) &&
 	     s->len == 0x11 && file_end(0) == 0;
 	CHECK("file: discard and write-zeroes make holes, NOUNMAP makes zeroes", ok);
+	/* a filesystem that cannot: asked once */
+	for (int i = 0; i < 2; i++) {
+		ok = ok && file_begin(UBLK_IO_OP_WRITE_ZEROES, UBLK_IO_F_NOUNMAP) == IO_QUEUED && (s = file_sqe());
+		if (ok && i == 0)
+			ok = s->len == 0x11 && file_end(-EOPNOTSUPP) == IO_QUEUED && (s = file_sqe());
+		ok = ok && s->len == 3 && s->off == 65536 + 8192 && s->addr == 4096 && file_end(-EINTR) == IO_QUEUED &&
+		     (s = file_sqe()) && s->len == 3 && file_end(0) == IO_QUEUED && (s = file_sqe()) && s->len == 1 &&
+		     s->off == 65536 + 8192 && s->addr == 4096 && file_end(i ? -EOPNOTSUPP : 0) == 0 && !file_sqe();
+	}
+	ok = ok && file_begin(UBLK_IO_OP_WRITE_ZEROES, UBLK_IO_F_NOUNMAP) == IO_QUEUED && file_sqe() &&
+	     file_end(0) == IO_QUEUED && file_sqe() && file_end(-ENOSPC) == -ENOSPC &&
+	     file_begin(UBLK_IO_OP_WRITE_ZEROES, 0) == IO_QUEUED && (s = file_sqe()) && s->len == 3 && file_end(0) == 0;
+	CHECK("file: where zeroes cannot be made at once, a hole is made and filled", ok);
 	ok = file_begin(UBLK_IO_OP_FLUSH, 0) == IO_QUEUED && (s = file_sqe()) && s->opcode == IORING_OP_FSYNC &&
 	     s->fsync_flags == IORING_FSYNC_DATASYNC && !s->off && !s->len && file_end(0) == 0;
 	CHECK("file: FLUSH is fdatasync of all of it", ok);
