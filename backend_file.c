@@ -685,7 +685,9 @@ static void file_probe_punch(struct dev *dev, const struct stat *st, struct file
 	if (!can || dev->read_only)
 		return;
 	dev->max_discard = MAX_PUNCH;
-	dev->max_write_zeroes = MAX_PUNCH;
+	/* where blocks are not the disk's it would be refused time and again, and each is an error in the kernel's log */
+	if ((f->base | dev->block_size) % f->punch_align == 0)
+		dev->max_write_zeroes = MAX_PUNCH;
 	dev->discard_granularity = dev->physical_block_size;
 }
 

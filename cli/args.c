@@ -58,7 +58,7 @@ static const struct option_def {
 	{ "direct", 0, OPT_FLAG, NULL, DEVICE(direct), 0, 0, V_SERVE, "file",
 	  "bypass the page cache (O_DIRECT), if the file takes it" },
 	{ "offset", 0, OPT_SIZE, "SIZE", DEVICE(offset), 0, 1ULL << 62, V_SERVE, "file",
-	  "where in the file the device begins, a multiple of the block size; default: 0" },
+	  "where in the file the device begins; with --direct a multiple of the block size; default: 0" },
 	{ "create", 0, OPT_FLAG, NULL, DEVICE(create), 0, 0, V_MAKE, "file",
 	  "make a new sparse file of --size" },
 	{ "zero-copy", 0, OPT_CHOICE, "auto|on|off", DEVICE(zero_copy), 0, 0, V_SERVE, "file",

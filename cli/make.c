@@ -18,8 +18,8 @@ static int make_check(const struct args *a)
 		return args_error(v, "--block-size=%u: not a power of two", bs);
 	if (o->max_io % 4096)
 		return args_error(v, "--max-io=%u: not a multiple of 4096", (unsigned)o->max_io);
-	if (o->offset % bs)
-		return args_error(v, "--offset=%llu: not a multiple of the block size, %u",
+	if (o->direct && o->offset % bs)
+		return args_error(v, "--offset=%llu: not a multiple of the block size, %u, as --direct needs",
 				   (unsigned long long)o->offset, bs);
 	if (o->size % bs && (!strcmp(v->be->operand, "size") || o->create))
 		return args_error(v, "SIZE: %llu is not a multiple of the block size, %u",

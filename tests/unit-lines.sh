@@ -46,7 +46,7 @@ for v in 4097 5000 1000000; do bad "multiple of 4096" mem 1G --max-io=$v; done
 for v in 0 1 511 8P0 5000P; do bad SIZE mem $v; done
 for v in 513 1000 1KB 1000000; do bad multiple mem $v; done
 bad multiple mem 6K --block-size=4K
-for v in 1 511 513 1000; do bad multiple file disk.img --offset=$v; done
+for v in 1 511 513 1000; do bad multiple file disk.img --direct --offset=$v; done
 bad "from 0 to 86400" stop 0 --wait=86401
 # a value missing, an empty one, a flag with one
 for o in queues qdepth id size block-size max-io; do bad "--$o" mem 1G "--$o"; done

@@ -86,7 +86,7 @@ quiet_zeroes() {	# a filesystem without FALLOC_FL_ZERO_RANGE
 	[ "$(dmesg | grep -c 'ublkb0, sector')" = "$before" ] || { dmesg | grep 'ublkb0, sector'; return 1; }
 }
 check "tmpfs: zeroes for mkfs.ext4, and no error in the kernel's log" quiet_zeroes
-modprobe brd rd_nr=1 rd_size=204800 max_part=0
+modprobe brd rd_nr=2 rd_size=204800 max_part=0
 mkfs.ext4 -qF /dev/ram0 && mount /dev/ram0 /mnt
 cd /mnt || exit
 check "ext4: discard makes the file sparse, write-zeroes reads zero" sparse auto
@@ -109,6 +109,42 @@ window() {	# not a byte outside [offset, offset + size)
 }
 check "a window: nothing outside is touched" window
 check "a window, direct: nothing outside is touched" window --direct
+any_byte() {	# OPTION...: the same as losetup -o 31 shows, and nothing outside is touched
+	local l st=0
+	rm -f disk.img
+	tr '\0' '\252' </dev/zero | dd of=disk.img bs=1M count=32 iflag=fullblock 2>/dev/null
+	ublk file disk.img --offset=31 --size=30M -d -q "$@" >/dev/null && mkfs.ext4 -qF /dev/ublkb0 && mount /dev/ublkb0 /run/m || return 1
+	dd if=/dev/urandom of=/run/m/f bs=1M count=8 2>/dev/null; sync
+	md5sum /run/m/f >/run/before
+	umount /run/m
+	for i in 1 2 3 4 5 6; do	# from the page cache as well
+		dd if=/dev/ublkb0 bs=4k iflag=direct 2>/dev/null | md5sum
+	done | uniq | wc -l | grep -qx 1 || { echo "reads differ"; return 1; }
+	dd if=/dev/ublkb0 bs=64k iflag=direct 2>/dev/null | md5sum >/run/device
+	ublk stop 0 || return 1
+	l=$(losetup -f --show -o 31 --sizelimit 31457280 disk.img) || return 1
+	md5sum <"$l" | cmp - /run/device || st=1
+	mount "$l" /run/m && md5sum /run/m/f | cmp - /run/before || st=1
+	umount /run/m; losetup -d "$l"
+	[ "$(stat -c %s disk.img)" = 33554432 ] && [ $st = 0 ] || return 1
+	dd if=disk.img bs=31 count=1 2>/dev/null | tr -d '\252' | wc -c | grep -qx 0 &&
+	tail -c +$((31 + 31457280 + 1)) disk.img | tr -d '\252' | wc -c | grep -qx 0
+}
+mkdir -p /run/m
+check "--offset=31: what losetup -o 31 shows" any_byte
+if ublk file disk.img --zero-copy=on -d -q >/dev/null 2>&1; then
+	ublk stop 0
+	check "--offset=31, zero copy: what losetup -o 31 shows" any_byte --zero-copy=on
+fi
+unaligned_disk() {	# of 512-byte blocks
+	local before
+	before=$(dmesg | grep -c 'ublkb0, sector')
+	ublk file /dev/ram1 --offset=31 --size=16M -d -q >/dev/null || return 1
+	dd if=/dev/urandom of=/dev/ublkb0 bs=1M count=16 oflag=direct 2>/dev/null
+	blkdiscard -z /dev/ublkb0 && cmp -n 16777216 /dev/ublkb0 /dev/zero && ublk stop 0 || return 1
+	[ "$(dmesg | grep -c 'ublkb0, sector')" = "$before" ] || { dmesg | grep 'ublkb0, sector'; return 1; }
+}
+check "--offset=31 of a disk: zeroes, and no error in the kernel's log" unaligned_disk
 odd() {	# 1000001 bytes: the last block is not whole
 	rm -f odd; head -c 1000001 /dev/urandom >odd
 	before=$(md5sum <odd)

@@ -21,7 +21,7 @@ head -c 100 /dev/zero >small
 check "smaller than a block" one_line 1 'small: open: it is smaller than one block' ublk file small -d
 check "--create of what exists" one_line 1 'File exists' ublk file disk.img --create --size=1M -d
 check "--create without --size" one_line 2 'how large' ublk file new.img --create -d
-check "--offset that is not whole blocks" one_line 2 'offset=1000.*multiple' ublk file disk.img --offset=1000 -d
+check "--offset that is not whole blocks, with --direct" one_line 2 'offset=1000.*multiple' ublk file disk.img --offset=1000 --direct -d
 check "--zero-copy=maybe" one_line 2 'maybe.*auto|on|off' ublk file disk.img --zero-copy=maybe -d
 check "no path" one_line 2 'PATH is missing' ublk file -d
 check "an option of mem" one_line 2 '--prealloc' ublk file disk.img --prealloc

@@ -309,10 +309,51 @@ static const char *open_memfd(unsigned flags, off_t size, struct dev *dev)
 	return ret ? why : "";
 }
 
+/* A device that begins at byte 31 of its file: requests by the ring, and from the mapping. */
+static bool odd_offset(void)
+{
+	struct options o = { .path = "unit-odd.img", .max_io = 1 << 20, .offset = 31 };
+	int fd = open(o.path, O_RDWR | O_CREAT | O_TRUNC, 0600), mapped = 0;
+	const struct io_uring_sqe *s;
+	struct dev dev = { .fd = -1 };
+	const char *why = NULL;
+	bool ok = fd >= 0;
+
+	for (int i = 0; i < 65536; i++)
+		test_bufs[i] = (char)(i % 251);
+	for (off_t off = 0; off < 1 << 20 && ok; off += 65536)
+		ok = pwrite(fd, test_bufs, 65536, off) == 65536;
+	quiet = true;
+	ok = ok && backend_file.open(&dev, &o, &why) == 0 && dev.size == (1 << 20) - 512;
+	quiet = false;
+	unlink(o.path);
+	close(fd);
+	if (!ok)
+		return false;
+	file_q.dev = &dev;
+	for (int i = 0; i < 8; i++) {
+		file_begin(UBLK_IO_OP_READ, 0);
+		if (file_sqe())
+			file_end((int)pread(dev.fd, test_bufs, 4096, 8192 + 31));
+		for (int j = 0; j < 4096; j++)
+			ok = ok && ((unsigned char *)file_io.buf)[j] == (8192 + 31 + j) % 65536 % 251;
+		mapped += file_io.buf != test_bufs;
+	}
+	ok = ok && mapped && file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && (s = file_sqe()) &&
+	     s->off == 8192 + 31 && s->len == 4096 && file_end(4096) == 4096;
+	if (dev.max_discard)
+		ok = ok && file_begin(UBLK_IO_OP_DISCARD, 0) == IO_QUEUED && (s = file_sqe()) && s->off == 8192 + 31 &&
+		     s->addr == 4096 && file_end(0) == 0;
+	backend_file.close(&dev);
+	return ok;
+}
+
 static void test_file_odd(void)
 {
 	const char *why;
 	struct dev dev;
+
+	CHECK("file: a device may begin at any byte", odd_offset());
 
 	why = open_memfd(MFD_HUGETLB, 0, &dev);
 	CHECK("file: one on hugetlbfs is refused", !why || strstr(why, "hugetlbfs"));
