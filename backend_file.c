@@ -26,6 +26,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -40,6 +41,9 @@
 #endif
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22		/* Linux 5.14 */
+#endif
+#ifndef BLKROGET
+#define BLKROGET	_IO(0x12, 94)	/* linux/fs.h */
 #endif
 #ifndef RWF_NOWAIT
 #define RWF_NOWAIT	8		/* linux/fs.h */
@@ -571,6 +575,14 @@ static int file_open_at(struct dev *dev, const struct options *o, struct file *f
 	return fd;
 }
 
+/* A block device may be set read-only, and open for writing all the same. */
+static bool is_set_read_only(int fd)
+{
+	int read_only = 0;
+
+	return ioctl(fd, BLKROGET, &read_only) == 0 && read_only;
+}
+
 static int file_open_path(struct dev *dev, const struct options *o, struct file *f, const char **why)
 {
 	int fd, at = open(o->path, O_PATH | O_CLOEXEC);
@@ -584,6 +596,10 @@ static int file_open_path(struct dev *dev, const struct options *o, struct file 
 		fd = at;
 	} else {
 		close(at);
+	}
+	if (fd >= 0 && f->is_bdev && !dev->read_only && is_set_read_only(fd)) {
+		dev->read_only = true;
+		notice("%s is set read-only: read-only", o->path);
 	}
 	return fd;
 }

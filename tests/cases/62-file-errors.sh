@@ -49,6 +49,16 @@ claimed() {
 	return $st
 }
 check "a mounted block device is refused" claimed
+set_read_only() {
+	blockdev --setro /dev/ram0 && ublk file /dev/ram0 -d >out 2>err || { cat err; return 1; }
+	[ "$(wc -l <err)" = 1 ] && grep -q 'read-only' err && [ "$(blockdev --getro /dev/ublkb0)" = 1 ] || { cat err; return 1; }
+	! dd if=/dev/zero of=/dev/ublkb0 bs=4k count=1 oflag=direct 2>/dev/null || return 1
+	dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null && ublk stop 0 && blockdev --setrw /dev/ram0 || return 1
+	ublk file /dev/ram0 -d >out 2>err && [ ! -s err ] && [ "$(blockdev --getro /dev/ublkb0)" = 0 ] && ublk stop 0
+}
+check "a block device that is set read-only: a read-only device, with a notice" set_read_only
+blockdev --setrw /dev/ram0
+[ ! -e /dev/ublkb0 ] || ublk stop 0
 stacked() {
 	ublk mem 8M -d -q >/dev/null && ublk file /dev/ublkb0 -d -q --id=9 >/dev/null || return 1
 	local st=0
