@@ -57,6 +57,7 @@
 #define MAP_MAX_SIZE	(16ULL << 30)	/* larger ones are read with preadv2() */
 #define WINDOW		(1U << 20)
 #define WINDOW_TRIES	4
+#define WINDOW_TRIES_READ 64		/* where a look costs as much as so many READs */
 #define WINDOW_AGAIN	0xfe		/* it was full before */
 #define WINDOW_FULL	0xff
 #define SLOW_MS		21		/* more than two ticks of the coarse clock at 100 Hz */
@@ -88,6 +89,8 @@ struct file {
 	uint64_t page;		/* bytes */
 	char *map;		/* the device's bytes in the page cache, see file_map(), or NULL */
 	uint32_t *windows;	/* of the mapping, see map_has(): seconds << 8 | count; any queue's thread */
+	void *beyond;		/* a page of the file's that nobody can have in the cache, see mincore_lies() */
+	uint8_t tries;		/* READs of a window before it is looked at; any queue's thread */
 	int64_t slow_until;	/* ms; HOW_INLINE for writes is off until then; any queue's thread */
 	uint32_t max_rw;	/* bytes that the disk below takes in one piece; UINT32_MAX: not known */
 	uint32_t punch_align;	/* fallocate on a block device wants whole blocks of it */
@@ -98,6 +101,8 @@ struct file {
 	int sync_err;		/* the first failed fsync, for good; any queue's thread */
 	unsigned told_eof;
 	unsigned no_zero_range;	/* the filesystem has said so; any queue's thread */
+	struct iovec window[WINDOW / 4096];	/* all of it into trash, see window_reads() */
+	char trash[4096];
 };
 
 /* ---- requests ---- */
@@ -229,14 +234,19 @@ static enum how file_how(const struct file *f, const struct io *io)
 }
 
 /* preadv2() or pwritev2(), which not every libc has. Returns bytes or -errno. */
+static int rw_vector(int fd, long nr, const struct iovec *iov, unsigned n, off_t off)
+{
+	/* low and high half of the offset; where a long has 64 bits the second is not looked at */
+	long ret = syscall(nr, fd, iov, (long)n, (long)off, (long)(off >> 16 >> 16), RWF_NOWAIT);
+
+	return ret < 0 ? -errno : (int)ret;
+}
+
 static int rw_nowait(const struct dev *dev, const struct io *io, off_t off)
 {
 	const struct iovec iov = { .iov_base = io->buf, .iov_len = io->len };
-	const long nr = io->op == UBLK_IO_OP_READ ? SYS_preadv2 : SYS_pwritev2;
-	/* low and high half of the offset; where a long has 64 bits the second is not looked at */
-	long ret = syscall(nr, dev->fd, &iov, 1, (long)off, (long)(off >> 16 >> 16), RWF_NOWAIT);
 
-	return ret < 0 ? -errno : (int)ret;
+	return rw_vector(dev->fd, io->op == UBLK_IO_OP_READ ? SYS_preadv2 : SYS_pwritev2, &iov, 1, off);
 }
 
 /*
@@ -266,23 +276,56 @@ static int rw_inline(const struct dev *dev, struct file *f, const struct io *io,
 }
 
 /*
+ * Of a file that is neither ours nor ours to write, mincore() says that all of
+ * it is there, lest one learns what others read. Root's server has given up the
+ * capabilities that would count. So it is asked of a page beyond the end of the
+ * file as well. Kernel: can_do_mincore(), and cachestat() is no better.
+ */
+static bool mincore_lies(const struct file *f)
+{
+	unsigned char in = 1;
+
+	return mincore(f->beyond, f->page, &in) || in & 1;
+}
+
+/* Can all of this be read without waiting? To know it costs the reading. */
+static bool window_reads(const struct dev *dev, const struct file *f, uint64_t from, uint64_t len)
+{
+	unsigned n = (unsigned)((len + sizeof(f->trash) - 1) / sizeof(f->trash));
+
+	return rw_vector(dev->fd, SYS_preadv2, f->window, n, (off_t)from) >= (int)len;
+}
+
+static bool window_cached(const struct file *f, const char *p, uint64_t len)
+{
+	unsigned char in[WINDOW / 4096];
+
+	if (mincore((void *)p, len, in))
+		return false;
+	for (uint64_t i = 0; i < (len + f->page - 1) / f->page; i++)
+		if (!(in[i] & 1))
+			return false;
+	return true;
+}
+
+/*
  * Is all of this window of the mapping in the page cache, read and within the
  * file? If so, put its pages into the page tables, at the first time.
  */
-static bool window_full(const struct dev *dev, const struct file *f, uint64_t window, bool first)
+static bool window_full(const struct dev *dev, struct file *f, uint64_t window, bool first)
 {
 	const uint64_t start = f->base / f->page * f->page, end = f->base + dev->size;
 	const uint64_t from = window * WINDOW > start ? window * WINDOW : start;
 	const uint64_t to = (window + 1) * WINDOW < end ? (window + 1) * WINDOW : end;
 	char *p = f->map - f->base + from;
-	unsigned char in[WINDOW / 4096];
+	const bool lies = mincore_lies(f);
 	struct stat st;
 
-	if (fstat(dev->fd, &st) || (!f->is_bdev && (uint64_t)st.st_size < to) || mincore(p, to - from, in))
+	__atomic_store_n(&f->tries, lies ? WINDOW_TRIES_READ : WINDOW_TRIES, __ATOMIC_RELAXED);
+	if (fstat(dev->fd, &st) || (!f->is_bdev && (uint64_t)st.st_size < to))
 		return false;
-	for (uint64_t i = 0; i < (to - from + f->page - 1) / f->page; i++)
-		if (!(in[i] & 1))
-			return false;
+	if (lies ? !window_reads(dev, f, from, to - from) : !window_cached(f, p, to - from))
+		return false;
 	if (first)
 		(void)madvise(p, to - from, MADV_POPULATE_READ);	/* or fault by fault */
 	return true;
@@ -294,20 +337,21 @@ static bool window_full(const struct dev *dev, const struct file *f, uint64_t wi
  * whole, and if it is all there that answer holds for the rest of a second. A
  * wrong yes costs a wait, or an error where the file has lost its end meanwhile.
  */
-static bool map_has(const struct dev *dev, const struct file *f, const struct io *io)
+static bool map_has(const struct dev *dev, struct file *f, const struct io *io)
 {
 	const uint64_t off = f->base + io->off, window = off / WINDOW;
 	uint32_t *entry = &f->windows[window - f->base / WINDOW];
 	const uint32_t now = (uint32_t)(coarse_ms() >> 10) << 8;
+	const uint8_t tries = __atomic_load_n(&f->tries, __ATOMIC_RELAXED);
 	uint32_t seen = __atomic_load_n(entry, __ATOMIC_RELAXED);
 	uint8_t count = (uint8_t)seen;
 
 	if (seen - count != now)
-		count = count == WINDOW_FULL ? WINDOW_AGAIN : 0;
+		count = count == WINDOW_FULL && tries == WINDOW_TRIES ? WINDOW_AGAIN : 0;
 	if (count == WINDOW_AGAIN)
-		count = window_full(dev, f, window, false) ? WINDOW_FULL : WINDOW_TRIES;
-	else if (count < WINDOW_TRIES && ++count == WINDOW_TRIES && window_full(dev, f, window, true))
-		count = WINDOW_FULL;
+		count = window_full(dev, f, window, false) ? WINDOW_FULL : WINDOW_TRIES_READ;
+	else if (count < tries && ++count == tries)
+		count = window_full(dev, f, window, true) ? WINDOW_FULL : WINDOW_TRIES_READ;
 	__atomic_store_n(entry, now | count, __ATOMIC_RELAXED);
 	return count == WINDOW_FULL && (off + io->len - 1) / WINDOW == window;
 }
@@ -317,7 +361,7 @@ static bool map_has(const struct dev *dev, const struct file *f, const struct io
  * all the same, drivers of 6.12 and its like send the request once more rather
  * than fail it: whoever sees the same READ twice in a row goes another way.
  */
-static bool file_map_read(const struct dev *dev, const struct file *f, struct io *io)
+static bool file_map_read(const struct dev *dev, struct file *f, struct io *io)
 {
 	const uint64_t mark = io->off + 1;	/* never 0 */
 	const bool again = io->mark == mark;
@@ -784,10 +828,17 @@ static uint64_t windows_size(const struct dev *dev, const struct file *f)
 static void file_map(struct dev *dev, struct file *f)
 {
 	const uint64_t skip = f->base % f->page, len = dev->size + skip;
+	off_t end = lseek(dev->fd, 0, SEEK_END);
 	char *p;
 
-	if (dev->size > MAP_MAX_SIZE)
+	if (dev->size > MAP_MAX_SIZE || end < 0 || (uint64_t)end > INT64_MAX - 2 * f->page)
 		return;
+	f->beyond = pages_map(f->page, PROT_READ, MAP_SHARED, dev->fd, ((uint64_t)end / f->page + 1) * f->page);
+	if (!f->beyond)
+		return;
+	f->tries = WINDOW_TRIES;
+	for (unsigned i = 0; i < ARRAY_SIZE(f->window); i++)
+		f->window[i] = (struct iovec){ .iov_base = f->trash, .iov_len = sizeof(f->trash) };
 	f->windows = pages_get(windows_size(dev, f));
 	if (!f->windows)
 		return;
@@ -831,6 +882,7 @@ static void file_close(struct dev *dev)
 
 	pages_put(dev->page_cache, dev->page_cache_len);
 	pages_put(f->windows, windows_size(dev, f));
+	pages_put(f->beyond, f->page);
 	if (f->created_in >= 0 && !dev->used)
 		file_uncreate(dev, f);
 	fd_close(f->created_in);

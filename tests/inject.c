@@ -87,7 +87,7 @@ long __wrap_syscall(long nr, long a, long b, long c, long d, long e, long f)
 {
 	struct iovec iov;
 
-	if (nr != SYS_preadv2 && nr != SYS_pwritev2)
+	if ((nr != SYS_preadv2 && nr != SYS_pwritev2) || c != 1)
 		return __real_syscall(nr, a, b, c, d, e, f);
 	iov = *(const struct iovec *)b;
 	errno = inject(&iov.iov_len);

@@ -348,6 +348,74 @@ static bool odd_offset(void)
 	return ok;
 }
 
+/* This thread's effective capabilities, without or with those of root over other people's files. */
+static bool others_files(bool on)
+{
+	const uint32_t over = 1U << 1 | 1U << 3;	/* CAP_DAC_OVERRIDE, CAP_FOWNER */
+	struct { uint32_t version; int pid; } hdr = { .version = 0x20080522 };
+	struct { uint32_t effective, permitted, inheritable; } word[2];
+
+	if (syscall(SYS_capget, &hdr, word))
+		return false;
+	word[0].effective = on ? word[0].effective | over : word[0].effective & ~over;
+	return syscall(SYS_capset, &hdr, word) == 0;
+}
+
+/* READs of one page that is cached. How many of them were answered from the mapping? */
+static int read_mapped(int nr)
+{
+	int mapped = 0;
+
+	for (int i = 0; i < nr; i++) {
+		if (file_begin(UBLK_IO_OP_READ, 0) == IO_QUEUED_LAST && file_sqe())
+			file_end(4096);
+		mapped += file_io.buf != test_bufs;
+	}
+	return mapped;
+}
+
+/*
+ * Another user's file, half of it in the page cache, served by root without the
+ * capabilities: the window is not taken for full. When all of it is there, it is.
+ */
+static void test_file_other_user(void)
+{
+	struct options o = { .path = "unit-other.img", .max_io = 1 << 20 };
+	int fd = open(o.path, O_RDWR | O_CREAT | O_TRUNC, 0600), mapped = 0;
+	struct dev dev = { .fd = -1 };
+	const char *why = NULL;
+	unsigned char in = 1;
+	void *p;
+	bool ok = fd >= 0, can;
+
+	for (off_t off = 0; off < 1 << 20 && ok; off += 65536)
+		ok = pwrite(fd, test_bufs, 65536, off) == 65536;
+	ok = ok && fsync(fd) == 0 && posix_fadvise(fd, 524288, 524288, POSIX_FADV_DONTNEED) == 0;
+	p = mmap(NULL, 1 << 20, PROT_READ, MAP_SHARED, fd, 0);
+	can = ok && p != MAP_FAILED && mincore((char *)p + 786432, 4096, &in) == 0 && !(in & 1) &&
+	      fchown(fd, 1000, 1000) == 0 && backend_file.open(&dev, &o, &why) == 0;
+	file_q.dev = &dev;
+	if (can && ((struct file *)dev.priv)->read_how == HOW_NOWAIT && others_files(false)) {
+		mapped = read_mapped(100);	/* one look, of whose reading more may be in the cache afterwards */
+		CHECK("file: another user's file is not taken for cached", mapped == 0);
+		for (off_t off = 0; off < 1 << 20; off += 65536)
+			ok = ok && pread(fd, test_bufs, 65536, off) == 65536;
+		for (int i = 0; i < 300 && !mapped; i++) {
+			usleep(10000);
+			mapped = read_mapped(100);
+		}
+		CHECK("file: another user's file is mapped where all of it is cached", mapped > 0);
+		(void)others_files(true);
+	} else {
+		printf("skip - unit: file: another user's file: not root, or a filesystem that is in memory\n");
+	}
+	if (dev.priv)
+		backend_file.close(&dev);
+	munmap(p, 1 << 20);
+	unlink(o.path);
+	close(fd);
+}
+
 static void test_file_odd(void)
 {
 	const char *why;
@@ -413,6 +481,7 @@ int main(void)
 	test_begin();
 	test_file();
 	test_file_odd();
+	test_file_other_user();
 	test_file_race();
 	return test_end();
 }
