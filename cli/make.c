@@ -6,6 +6,7 @@
 #include "serve/serve.h"
 
 #include <string.h>
+#include <unistd.h>
 
 /* What the table cannot say about one option, or says only about two together. */
 static int make_check(const struct args *a)
@@ -18,6 +19,10 @@ static int make_check(const struct args *a)
 		return args_error(v, "--block-size=%u: not a power of two", bs);
 	if (o->max_io % 4096)
 		return args_error(v, "--max-io=%u: not a multiple of 4096", (unsigned)o->max_io);
+	/* the driver rounds it down to whole pages */
+	if (o->max_io < (unsigned)getpagesize())
+		return args_error(v, "--max-io=%u: less than a page, which is %u here", (unsigned)o->max_io,
+				   (unsigned)getpagesize());
 	if (o->direct && o->offset % bs)
 		return args_error(v, "--offset=%llu: not a multiple of the block size, %u, as --direct needs",
 				   (unsigned long long)o->offset, bs);
