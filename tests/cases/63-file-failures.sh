@@ -81,6 +81,37 @@ latch() {	# the kernel reports a failed writeback once: ublk remembers
 }
 check "a failed fsync is remembered: later ones fail as well" latch
 
+read_block() { dd if=/dev/ublkb0 of=/dev/null bs=4k skip="$1" count=1 iflag=direct 2>/dev/null; }
+reads_soon() {	# in a process that may have to be left waiting
+	rm -f read
+	(read_block "$1" && touch read) &
+	wait_for 10 test -e read
+}
+stalled() {	# UID: a disk that does not answer holds up nobody who need not wait for it
+	local i st=0
+	dmsetup create slow --table "0 $size linear /dev/ram0 0" && mkfs.ext4 -qF /dev/mapper/slow && mount /dev/mapper/slow /mnt &&
+		dd if=src of=/mnt/disk.img bs=1M 2>/dev/null && chown "$1" /mnt/disk.img && sync || return 1
+	ublk file /mnt/disk.img -d -q >/dev/null || return 1
+	echo 3 >/proc/sys/vm/drop_caches
+	read_block 512 || return 1
+	dmsetup suspend --noflush --nolockfs slow
+	for i in 1 2 3 4 5 6 7 8; do	# of a part of the file that is not all there
+		reads_soon 512 || { st=1; break; }
+	done
+	if [ $st = 0 ]; then
+		read_block 712 &
+		wait_for 10 grep -q '^ *1 ' /sys/block/ublkb0/inflight || st=2
+		reads_soon 512 || st=3
+		grep -q '^ *1 ' /sys/block/ublkb0/inflight || st=4
+	fi
+	dmsetup resume slow
+	wait
+	ublk stop 0; umount /mnt; dmsetup remove --retry slow
+	[ $st = 0 ] || { echo "stopped at $st"; return 1; }
+}
+check "a disk that does not answer: what is cached is read all the same" stalled 0
+check "a disk that does not answer, another user's file: what is cached is read all the same" stalled 1000
+
 truncated() {	# under load
 	truncate -s 32M t.img
 	dd if=/dev/urandom of=t.img bs=1M count=32 conv=notrunc 2>/dev/null
