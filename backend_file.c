@@ -10,7 +10,8 @@
  *	a READ past the end of a file that somebody truncated is an error.
  *	A FLUSH is an fdatasync of the whole file. The kernel reports a failed
  *	writeback once and forgets it, so the first error is kept: no later
- *	FLUSH or FUA write succeeds until the file is opened anew.
+ *	FLUSH or FUA write succeeds until the file is opened anew. A FUA
+ *	write that cannot be written, for want of space, is only that.
  *	Not a byte outside the window [base, base + size) is touched.
  *
  * The file is opened once, locked, and used by its descriptor from then on.
@@ -95,6 +96,7 @@ struct file {
 	uint32_t max_rw;	/* bytes that the disk below takes in one piece; UINT32_MAX: not known */
 	uint32_t punch_align;	/* fallocate on a block device wants whole blocks of it */
 	bool is_bdev;
+	bool direct;		/* O_DIRECT */
 	int created_in;		/* the directory of a file that we have created, to be unlinked if
 				   nothing comes of it; else -1. The server leaves the caller's mounts */
 	const char *created;	/* its name there */
@@ -117,23 +119,31 @@ static int file_sync_err(struct file *f, int res)
 	return __atomic_load_n(&f->sync_err, __ATOMIC_RELAXED);
 }
 
-/*
- * Does this error tell of what was written before? Of a FLUSH any does. A FUA
- * write may fail for want of space for itself: that is its own affair, as it is
- * of a write without FUA, and over when there is space again.
- */
-static bool is_writeback_err(const struct io *io, int res)
-{
-	if (io->op == UBLK_IO_OP_WRITE && (res == -ENOSPC || res == -EDQUOT || res == -EFBIG))
-		return false;
-	return res < 0;
-}
-
 /* Must this request be on stable storage when it is answered? */
 static bool io_is_sync(const struct io *io)
 {
 	return io->op == UBLK_IO_OP_FLUSH ||
 	       (io->op == UBLK_IO_OP_WRITE && io->flags & UBLK_IO_F_FUA);
+}
+
+/* A FUA write, all of which has been written, and is to be synced. */
+static bool io_is_written(const struct io *io)
+{
+	return io->op == UBLK_IO_OP_WRITE && io->done == io->len;
+}
+
+/*
+ * Does this error tell of what was written before? Of an fsync any does. What a
+ * write says is its own affair, with FUA as without: no space now is none only
+ * until there is some. But RWF_DSYNC is both in one, and its EIO may be either.
+ */
+static bool is_writeback_err(const struct file *f, const struct io *io, int res)
+{
+	if (res >= 0)
+		return false;
+	if (io->op == UBLK_IO_OP_FLUSH || io_is_written(io))
+		return true;
+	return f->direct && res != -ENOSPC && res != -EDQUOT && res != -EFBIG;
 }
 
 /* READ or WRITE what is left of the request. async: the last try said EAGAIN. */
@@ -160,18 +170,30 @@ static inline int file_rw(struct queue *q, const struct dev *dev, struct io *io,
 	if (async)
 		sqe->flags |= IOSQE_ASYNC;
 	if (io_is_sync(io)) {
-		sqe->rw_flags = IORING_RWF_DSYNC;
-		return IO_QUEUED;	/* its error is to be kept: see file_sync_err() */
+		/* a disk may have a FUA of its own; of the page cache see file_sync() */
+		if (f->direct)
+			sqe->rw_flags = IORING_RWF_DSYNC;
+		return IO_QUEUED;
 	}
 	return len < io->len ? IO_QUEUED : IO_QUEUED_LAST;
 }
 
-static int file_flush(struct queue *q, struct io *io)
+/*
+ * A FLUSH is of the whole file. A FUA write through the page cache is a write
+ * and then this of its bytes, which is what RWF_DSYNC does, but tells one
+ * error from the other: the kernel reports a failed writeback only once.
+ */
+static int file_sync(struct queue *q, struct io *io)
 {
+	const struct file *f = queue_dev(q)->priv;
 	struct io_uring_sqe *sqe = io_sqe(q, io);
 
 	sqe->opcode = IORING_OP_FSYNC;
 	sqe->fsync_flags = IORING_FSYNC_DATASYNC;
+	if (io->op == UBLK_IO_OP_WRITE) {
+		sqe->off = f->base + io->off;
+		sqe->len = io->len;
+	}
 	return IO_QUEUED;
 }
 
@@ -408,9 +430,11 @@ static int file_start(struct queue *q, struct io *io, bool again)
 	switch (io->op) {
 	case UBLK_IO_OP_READ:
 	case UBLK_IO_OP_WRITE:
+		if (io_is_written(io))
+			return file_sync(q, io);
 		return file_rw(q, queue_dev(q), io, again);
 	case UBLK_IO_OP_FLUSH:
-		return file_flush(q, io);
+		return file_sync(q, io);
 	case UBLK_IO_OP_DISCARD:
 	case UBLK_IO_OP_WRITE_ZEROES:
 		return file_punch(q, io);
@@ -450,7 +474,7 @@ static int file_complete(struct queue *q, struct io *io, int res)
 		return (int)io->len;
 	if (res == -EINTR || res == -EAGAIN)
 		return file_start(q, io, res == -EAGAIN);
-	if (io_is_sync(io) && file_sync_err(f, is_writeback_err(io, res) ? res : 0))
+	if (io_is_sync(io) && file_sync_err(f, is_writeback_err(f, io, res) ? res : 0))
 		return file_sync_err(f, 0);
 	if (io_keeps_blocks(io))
 		return file_zeroes_next(q, io, res);
@@ -458,10 +482,14 @@ static int file_complete(struct queue *q, struct io *io, int res)
 		return res;
 	if (io->op != UBLK_IO_OP_READ && io->op != UBLK_IO_OP_WRITE)
 		return 0;
+	if (io_is_written(io))
+		return (int)io->len;
 	if (res == 0)
 		return io->op == UBLK_IO_OP_READ ? file_end_of_file(f) : -EIO;
 	io->done += (uint32_t)res;
-	return io->done < io->len ? file_start(q, io, false) : (int)io->len;
+	if (io->done == io->len && (!io_is_sync(io) || f->direct))
+		return (int)io->len;
+	return file_start(q, io, false);
 }
 
 static int file_queue(struct queue *q, struct io *io)
@@ -811,6 +839,7 @@ static bool file_direct(struct dev *dev, const struct options *o, const struct s
 		dev->physical_block_size = off;
 	dev->dma_align = mem > 4 ? mem : 4;
 	f->max_rw = bdev_max_rw(f->is_bdev ? st->st_rdev : st->st_dev);
+	f->direct = true;
 	return true;
 }
 

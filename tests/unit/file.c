@@ -38,6 +38,24 @@ static int file_end(int res)
 	return backend_file.complete(&file_q, &file_io, res);
 }
 
+static struct file *file_priv(void)
+{
+	return queue_dev(&file_q)->priv;
+}
+
+/* The FUA write that file_begin() began, through the page cache: it succeeds, and its sync ends with res. */
+static int file_fua_end(int res)
+{
+	const struct io_uring_sqe *s = file_sqe();
+	bool ok = s && s->opcode == IORING_OP_WRITE && !s->rw_flags && file_end(512) == IO_QUEUED &&
+		  (s = file_sqe()) && s->opcode == IORING_OP_WRITE && s->len == 3584 && file_end(3584) == IO_QUEUED &&
+		  (s = file_sqe()) && s->opcode == IORING_OP_FSYNC && s->fsync_flags == IORING_FSYNC_DATASYNC &&
+		  s->off == file_priv()->base + 8192 && s->len == 4096 && file_end(-EINTR) == IO_QUEUED &&
+		  (s = file_sqe()) && s->opcode == IORING_OP_FSYNC && s->len == 4096;
+
+	return ok ? file_end(res) : -EINVAL;
+}
+
 static void test_file_results(void)
 {
 	const struct io_uring_sqe *s;
@@ -65,9 +83,12 @@ static void test_file_results(void)
 	quiet = false;
 	CHECK("file: the end of the file inside a READ is an error",
 	      ok && file_begin(UBLK_IO_OP_WRITE, 0) == IO_QUEUED_LAST && file_sqe() && file_end(0) == -EIO);
+	ok = file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && file_fua_end(0) == 4096 && !file_sqe();
+	CHECK("file: a FUA write through the page cache is a write and a sync of it", ok);
+	file_priv()->direct = true;
 	ok = file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && (s = file_sqe()) &&
-	     s->rw_flags == IORING_RWF_DSYNC && file_end(4096) == 4096;
-	CHECK("file: FUA writes are RWF_DSYNC", ok);
+	     s->rw_flags == IORING_RWF_DSYNC && file_end(4096) == 4096 && !file_sqe();
+	CHECK("file: direct FUA writes are RWF_DSYNC", ok);
 	ok = file_begin(UBLK_IO_OP_DISCARD, 0) == IO_QUEUED && (s = file_sqe()) && s->opcode == IORING_OP_FALLOCATE &&
 	     s->len == 3 && s->off == 65536 + 8192 && s->addr == 4096 && file_end(0) == 0 &&
 	     file_begin(UBLK_IO_OP_WRITE_ZEROES, 0) == IO_QUEUED && (s = file_sqe()) && s->len == 3 &&
@@ -91,22 +112,30 @@ static void test_file_results(void)
 	ok = file_begin(UBLK_IO_OP_FLUSH, 0) == IO_QUEUED && (s = file_sqe()) && s->opcode == IORING_OP_FSYNC &&
 	     s->fsync_flags == IORING_FSYNC_DATASYNC && !s->off && !s->len && file_end(0) == 0;
 	CHECK("file: FLUSH is fdatasync of all of it", ok);
-	ok = true;
 	for (int i = 0; i < 3; i++) {
 		const int err = -(int[]){ ENOSPC, EDQUOT, EFBIG }[i];
 
+		file_priv()->direct = true;
 		ok = ok && file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && file_sqe() && file_end(err) == err &&
-		     file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && file_sqe() && file_end(4096) == 4096 &&
+		     file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && file_sqe() && file_end(4096) == 4096;
+		file_priv()->direct = false;
+		ok = ok && file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && file_sqe() && file_end(err) == err &&
+		     file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && file_fua_end(0) == 4096 &&
 		     file_begin(UBLK_IO_OP_FLUSH, 0) == IO_QUEUED && file_sqe() && file_end(0) == 0;
 	}
 	CHECK("file: no space for a FUA write is an error of that write only", ok);
 	ok = file_begin(UBLK_IO_OP_FLUSH, 0) == IO_QUEUED && file_sqe() && file_end(-ENOSPC) == -ENOSPC &&
 	     file_begin(UBLK_IO_OP_FLUSH, 0) == -ENOSPC && file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == -ENOSPC;
-	((struct file *)queue_dev(&file_q)->priv)->sync_err = 0;
+	file_priv()->sync_err = 0;
+	ok = ok && file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && file_fua_end(-ENOSPC) == -ENOSPC &&
+	     file_begin(UBLK_IO_OP_FLUSH, 0) == -ENOSPC;
+	file_priv()->sync_err = 0;
+	file_priv()->direct = true;
 	ok = ok && file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && file_sqe() && file_end(-EIO) == -EIO &&
 	     file_begin(UBLK_IO_OP_FLUSH, 0) == -EIO;
-	((struct file *)queue_dev(&file_q)->priv)->sync_err = 0;
-	CHECK("file: what a FLUSH says stays, and EIO of a FUA write", ok);
+	file_priv()->direct = false;
+	file_priv()->sync_err = 0;
+	CHECK("file: what a sync says stays, whatever it is, and EIO of a direct FUA write", ok);
 	ok = file_begin(UBLK_IO_OP_FLUSH, 0) == IO_QUEUED && file_sqe() && file_end(-EIO) == -EIO &&
 	     file_begin(UBLK_IO_OP_FLUSH, 0) == -EIO && !file_sqe() &&
 	     file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == -EIO && !file_sqe() &&
@@ -143,7 +172,7 @@ static void test_file_inline(void)
 	}
 	CHECK("file: what the page cache has and takes needs no ring", ok);
 	CHECK("file: a window that is read again and again is mapped, if all of it is cached", ok && mapped > 0);
-	ok = ok && file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && file_sqe() && file_end(4096) == 4096;
+	ok = ok && file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && file_fua_end(0) == 4096;
 	CHECK("file: a FUA write is the ring's all the same", ok);
 	quiet = true;
 	ok = ok && ftruncate(fd, 8192 + 512) == 0;
@@ -339,8 +368,7 @@ static bool odd_offset(void)
 			ok = ok && ((unsigned char *)file_io.buf)[j] == (8192 + 31 + j) % 65536 % 251;
 		mapped += file_io.buf != test_bufs;
 	}
-	ok = ok && mapped && file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && (s = file_sqe()) &&
-	     s->off == 8192 + 31 && s->len == 4096 && file_end(4096) == 4096;
+	ok = ok && mapped && file_begin(UBLK_IO_OP_WRITE, UBLK_IO_F_FUA) == IO_QUEUED && file_fua_end(0) == 4096;
 	if (dev.max_discard)
 		ok = ok && file_begin(UBLK_IO_OP_DISCARD, 0) == IO_QUEUED && (s = file_sqe()) && s->off == 8192 + 31 &&
 		     s->addr == 4096 && file_end(0) == 0;
