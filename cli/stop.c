@@ -5,21 +5,84 @@
 #include "cli/verbs.h"
 #include "host/fail.h"
 #include "host/nodes.h"
+#include "host/usage.h"
 #include "lib/say.h"
 #include "lib/sys.h"
 
 #include <errno.h>
+#include <string.h>
+
+/* The server of each, or 0. */
+static void servers_get(struct ctrl *c, const uint32_t *ids, int *pids, int nr)
+{
+	for (int i = 0; i < nr; i++) {
+		ctrl_set_deadline(c);
+		pids[i] = ctrl_get_info(c, ids[i]) ? 0 : usage_server(ids[i], c->info.ublksrv_pid);
+	}
+}
+
+/* The next one to stop: the last on which none of the others stands. What is dirty on that goes through them. */
+static int stop_next(const uint32_t *ids, const int *pids, int nr)
+{
+	for (int i = nr - 1; i >= 0; i--) {
+		bool carries = false;
+
+		for (int j = 0; j < nr && !carries; j++)
+			carries = j != i && pids[j] && usage_carries(ids[i], pids[j]);
+		if (!carries)
+			return i;
+	}
+	return nr - 1;
+}
+
+/* All there are, from the top of each stack down. Returns the exit status of the last one that failed. */
+static int stop_all(struct ctrl *c, const struct args *a)
+{
+	int ret, nr, i, *pids, status = 0;
+	uint32_t *ids;
+
+	nr = dev_ids(&ids);
+	pids = nr ? pages_get((size_t)nr * sizeof(*pids)) : NULL;
+	if (nr && !pids)
+		return fail("stop", STEP_INFO, ENOMEM, NULL);
+	servers_get(c, ids, pids, nr);
+	for (int left = nr; left > 0; left--) {
+		i = stop_next(ids, pids, left);
+		ret = stop_and_tell(c, ids[i], a->force, a->wait);
+		/* one that went by itself is as good as stopped */
+		if (ret && ret != EXIT_NO_DEVICE)
+			status = ret;
+		memmove(ids + i, ids + i + 1, (size_t)(left - i - 1) * sizeof(*ids));
+		memmove(pids + i, pids + i + 1, (size_t)(left - i - 1) * sizeof(*pids));
+	}
+	pages_put(pids, (size_t)nr * sizeof(*pids));
+	dev_ids_end(ids);
+	return status;
+}
+
+/* Those that are named, in that order. */
+static int stop_named(struct ctrl *c, const struct args *a)
+{
+	int ret, status = 0;
+	uint32_t id = 0;
+
+	for (int i = 0; i < a->nr; i++) {
+		ctrl_set_deadline(c);
+		ret = dev_resolve(c, a->operands[i], &id);
+		ret = ret ? fail(a->operands[i], c->step, ret, resolve_why(ret)) :
+			    stop_and_tell(c, id, a->force, a->wait);
+		status = ret ? ret : status;
+	}
+	return status;
+}
 
 int verb_stop(const struct args *a)
 {
 	struct ctrl *c = ctrl_own();
-	uint32_t *ids = NULL, id;
-	int ret, nr, status = 0;
+	int ret, status = 0;
 
-	if (a->all == (a->nr > 0)) {
-		say("stop: name the devices, or say --all; see \"ublk help stop\"");
-		return EXIT_USAGE;
-	}
+	if (a->all == (a->nr > 0))
+		return args_error(a->verb, "name the devices, or say --all");
 	/* what a script has open we have open as well, even when it has closed it */
 	fds_close_from(3);
 	ret = ctrl_open_to_look(c);
@@ -27,18 +90,8 @@ int verb_stop(const struct args *a)
 		status = fail(a->operands[0], STEP_INFO, ret, resolve_why(ret));
 	else if (ret && ret != -ENODEV)
 		status = fail("stop", c->step, ret, NULL);
-	nr = ret ? 0 : a->all ? dev_ids(&ids) : a->nr;
-	for (int i = 0; i < nr; i++) {
-		/* all: the highest first, as one may be made of a lower one */
-		id = a->all ? ids[nr - 1 - i] : 0;
-		ret = a->all ? 0 : dev_resolve(c, a->operands[i], &id);
-		ret = ret ? fail(a->operands[i], c->step, ret, resolve_why(ret)) :
-			    stop_and_tell(c, id, a->force, a->wait);
-		/* with --all, one that went by itself is as good as stopped */
-		if (ret && !(a->all && ret == EXIT_NO_DEVICE))
-			status = ret;
-	}
-	dev_ids_end(ids);
+	else if (!ret)
+		status = a->all ? stop_all(c, a) : stop_named(c, a);
 	ctrl_close(c);
 	return status;
 }

@@ -47,17 +47,20 @@ static bool sought_has(const struct sought *s, dev_t devno)
 	return false;
 }
 
-/* What kind of file that is, and the number of a device's node. Asks no server of a filesystem. False: not to be had. */
+/*
+ * What kind of file that is, and the number of a device's node, or of the device
+ * that another one lies on. Asks no server of a filesystem. False: not to be had.
+ */
 static bool file_kind(int dir, const char *name, mode_t *type, dev_t *devno)
 {
-	uint32_t stx[64] = { 0 };	/* struct statx: mode is half of word 7, rdev words 32 and 33 */
+	uint32_t stx[64] = { 0 };	/* struct statx: mode is half of word 7, rdev words 32 and 33, dev 34 and 35 */
 	uint16_t mode;
 
 	if (syscall(SYS_statx, dir, name, 0x4000 /* AT_STATX_DONT_SYNC */, 1 /* STATX_TYPE */, stx))
 		return false;
 	memcpy(&mode, &stx[7], sizeof(mode));
 	*type = mode & S_IFMT;
-	*devno = makedev(stx[32], stx[33]);
+	*devno = S_ISBLK(*type) || S_ISCHR(*type) ? makedev(stx[32], stx[33]) : makedev(stx[34], stx[35]);
 	return true;
 }
 
@@ -322,6 +325,76 @@ int usage_server(uint32_t id, int pid)
 			(void)parse_digits(name, &n);
 	dir_close(&d);
 	return (int)n;
+}
+
+/* Add a disk of this name in /sys/block and its partitions. Has it been new? */
+static bool sought_add(struct sought *s, const char *disk)
+{
+	const unsigned before = s->nr;
+	const size_t len = strlen(disk);
+	const char *name;
+	char path[320];
+	struct dir d;
+	dev_t devno;
+
+	text_print(path, sizeof(path), "/sys/block/%.250s", disk);
+	dir_open(&d, AT_FDCWD, path);
+	for (name = disk; name && s->nr < ARRAY_SIZE(s->devnos); name = dir_next(&d)) {
+		devno = strncmp(name, disk, len) ? 0 : node_devno(name);
+		if (devno && !sought_has(s, devno))
+			s->devnos[s->nr++] = devno;
+	}
+	dir_close(&d);
+	return s->nr > before;
+}
+
+/* Does it hold one of those: as device-mapper and md do, or as a loop device does, whose file may lie on one? */
+static bool sought_holds(const struct sought *s, const char *disk)
+{
+	char path[320], file[512];
+	const char *name;
+	bool found = false;
+	mode_t type;
+	struct dir d;
+	dev_t devno;
+
+	text_print(path, sizeof(path), "/sys/block/%.250s/slaves", disk);
+	dir_open(&d, AT_FDCWD, path);
+	while (!found && (name = dir_next(&d)))
+		found = name[0] != '.' && sought_has(s, node_devno(name));
+	dir_close(&d);
+	text_print(path, sizeof(path), "/sys/block/%.250s/loop/backing_file", disk);
+	if (!found && text_read(path, file, sizeof(file)) > 0) {
+		file[strcspn(file, "\n")] = 0;
+		found = file_kind(AT_FDCWD, file, &type, &devno) && sought_has(s, devno);
+	}
+	return found;
+}
+
+bool usage_carries(uint32_t id, int pid)
+{
+	struct sought s;
+	const char *name;
+	char path[64];
+	bool more, found = false;
+	mode_t type;
+	struct dir d;
+	dev_t devno;
+
+	sought_get(&s, id);
+	do {
+		more = false;
+		dir_open(&d, AT_FDCWD, "/sys/block");
+		while ((name = dir_next(&d)))
+			more = (name[0] != '.' && sought_holds(&s, name) && sought_add(&s, name)) || more;
+		dir_close(&d);
+	} while (more);
+	text_print(path, sizeof(path), "/proc/%d/fd", pid);
+	dir_open(&d, AT_FDCWD, path);
+	while (!found && (name = dir_next(&d)))
+		found = file_kind(d.fd, name, &type, &devno) && (type == S_IFBLK || type == S_IFREG) && sought_has(&s, devno);
+	dir_close(&d);
+	return found;
 }
 
 bool info_has_server(const struct ublksrv_ctrl_dev_info *info)

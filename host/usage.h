@@ -35,6 +35,13 @@ bool usage_holder(uint32_t id, char *text, size_t len);
  */
 int usage_server(uint32_t id, int pid);
 
+/*
+ * Has process pid, the server of another device, something open that lies on
+ * this one: the disk, a partition, a file in a filesystem on it, with
+ * device-mapper, md and loop in between, however deep?
+ */
+bool usage_carries(uint32_t id, int pid);
+
 /* A live device that has a server. */
 bool info_has_server(const struct ublksrv_ctrl_dev_info *info);
 
