@@ -657,7 +657,7 @@ static bool is_set_read_only(int fd)
 
 static int file_open_path(struct dev *dev, const struct options *o, struct file *f, const char **why)
 {
-	int fd, at = open(o->path, O_PATH | O_CLOEXEC);
+	int fd, at = o->path_fd ? fcntl(o->path_fd, F_DUPFD_CLOEXEC, 0) : open(o->path, O_PATH | O_CLOEXEC);
 
 	if (at < 0)
 		return -errno;

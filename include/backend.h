@@ -35,7 +35,8 @@ struct options {
 	bool recoverable;	/* file: the device waits when its server dies */
 	bool resilient;		/* the same, and a parent that starts the next one */
 	bool prealloc, huge;	/* mem */
-	const char *path;	/* file: this and the next four */
+	const char *path;	/* file: this and the next five */
+	int path_fd;		/* O_PATH, what path was for the caller; 0: not opened. Not open()'s to close */
 	uint64_t offset;
 	bool direct, create;
 	uint64_t zero_copy;	/* ZERO_COPY_* */

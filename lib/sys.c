@@ -53,6 +53,13 @@ void fds_close_from(int first)
 	(void)syscall(SYS_close_range, first, ~0U, 0);
 }
 
+void fds_close_but(int first, int keep)
+{
+	if (keep > first)
+		(void)syscall(SYS_close_range, first, keep - 1, 0);
+	fds_close_from(keep >= first ? keep + 1 : first);
+}
+
 int64_t now_ms(void)
 {
 	struct timespec ts;

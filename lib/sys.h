@@ -30,6 +30,9 @@ void fd_close(int fd);
 /* Close all descriptors from this one on. */
 void fds_close_from(int first);
 
+/* The same but for one; one that is less is none. */
+void fds_close_but(int first, int keep);
+
 /* Milliseconds of CLOCK_MONOTONIC. */
 int64_t now_ms(void);
 

@@ -37,7 +37,7 @@ int serve_here(const struct job *job, int report_fd, int hold_fd)
 	};
 	sem_init(&s->ready, 0, 0);
 	if (report_fd < 0)	/* what the caller left open is not ours to keep open */
-		fds_close_from(3);
+		fds_close_but(3, job->o.path_fd);
 	process_stay();
 	limits_raise((unsigned)job->o.queues);
 	server_protect();
@@ -74,16 +74,20 @@ static void background_serve(const struct job *job, int report_fd, int hold_fd)
 {
 	enum { REPORT = 3, HOLD = 4, FREE = 5 };
 	int hold = hold_fd < 0 ? -1 : HOLD;
+	struct job own = *job;
 
 	/* out of each other's way first; what the caller left open goes */
 	report_fd = fcntl(report_fd, F_DUPFD, FREE);
 	hold_fd = hold_fd < 0 ? -1 : fcntl(hold_fd, F_DUPFD, FREE);
+	own.o.path_fd = job->o.path_fd ? fcntl(job->o.path_fd, F_DUPFD_CLOEXEC, FREE) : 0;
+	if (own.o.path_fd < 0)
+		own.o.path_fd = 0;
 	if (dup3(report_fd, REPORT, O_CLOEXEC) < 0 || (hold >= 0 && dup3(hold_fd, HOLD, O_CLOEXEC) < 0))
 		_exit(EXIT_FAILURE);
-	fds_close_from(hold < 0 ? HOLD : FREE);
+	fds_close_but(hold < 0 ? HOLD : FREE, own.o.path_fd);
 	setsid();
 	umask(077);
-	_exit(serve_here(job, REPORT, hold));
+	_exit(serve_here(&own, REPORT, hold));
 }
 
 int background_start(const struct job *job, struct background *bg, bool hold)

@@ -6,19 +6,27 @@
 #include "serve/command.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
 
-int serve(const struct job *job, char **command, bool background)
+/*
+ * What the path means to the caller: it may be a descriptor of his, and he may
+ * have mounts of his own. An error is the backend's to tell, when it opens it.
+ */
+static void job_look(struct job *job)
+{
+	int fd = job->o.path && !job->o.create ? open(job->o.path, O_PATH | O_CLOEXEC) : -1;
+
+	job->o.path_fd = fd < 0 ? 0 : fd;
+}
+
+/* In the background: the node is on stdout, or there is no device. */
+static int serve_behind(const struct job *job)
 {
 	struct background bg;
-	int status;
+	int status = background_start(job, &bg, false);
 
-	if (command)
-		return serve_command(job, command);
-	if (!background)
-		return serve_here(job, -1, -1);
-	status = background_start(job, &bg, false);
 	if (status || !print_node(bg.report.id))
 		return status;
 	/* nobody will ever know of it: better that it had not been made */
@@ -28,4 +36,14 @@ int serve(const struct job *job, char **command, bool background)
 		waitpid(bg.pid, NULL, 0);
 	}
 	return status;
+}
+
+int serve(const struct job *job, char **command, bool background)
+{
+	struct job held = *job;
+
+	job_look(&held);
+	if (command)
+		return serve_command(&held, command);
+	return background ? serve_behind(&held) : serve_here(&held, -1, -1);
 }

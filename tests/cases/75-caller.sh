@@ -95,6 +95,43 @@ timeouts() {	# timeout signals its child and then the group: that is one signal
 }
 check "timeout -- COMMAND: one signal" timeouts
 
+# descriptors: a path that leads to one of the caller's
+descriptor() {
+	truncate -s 8M img
+	exec 7<>img
+	[ "${1:-}" ] && rm img
+	dev=$(ublk file /proc/self/fd/7 -d -q) || return
+	exec 7>&-
+	dd if=data of="$dev" bs=1M count=1 conv=fsync 2>/dev/null && cmp -n 1048576 data "$dev" || return
+	p=$(ublk list --json | jq '.devices[0].pid')
+	ublk stop "$dev" && { [ "${1:-}" ] || cmp -n 1048576 data img; }
+}
+dd if=/dev/urandom of=data bs=1M count=1 2>/dev/null
+check "/proc/self/fd/7, a descriptor of the caller's" descriptor
+check "of a file that has no name any more" descriptor deleted
+descriptor_command() {
+	truncate -s 8M img
+	exec 7<>img
+	ublk file /dev/fd/7 -q -- sh -c 'dd if=data of=$UBLK_DEV bs=1M count=1 conv=fsync 2>/dev/null' || return
+	exec 7>&-
+	cmp -n 1048576 data img
+}
+check "/dev/fd/7 -- COMMAND" descriptor_command
+descriptor_fg() {
+	truncate -s 8M img
+	rm -f out
+	fore ublk file /dev/fd/7 -q >out 7<>img &
+	wait_for 30 test -s out && ublk stop 0 && wait
+}
+check "in the foreground" descriptor_fg
+descriptor_resilient() {
+	truncate -s 8M img
+	ublk file /dev/fd/7 --resilient -d -q 7<>img >/dev/null || return
+	kill -9 "$(ublk list --json | jq '.devices[0].pid')"
+	dd if=data of=/dev/ublkb0 bs=1M count=1 conv=fsync 2>/dev/null && ublk stop 0 && cmp -n 1048576 data img
+}
+check "with --resilient, and its server killed" descriptor_resilient
+
 # privileges
 if unshare -r true 2>/dev/null; then
 	check "in a user namespace: status 4, and why" one_line 4 "CAP_SYS_ADMIN" unshare -r ublk mem 16M
