@@ -36,6 +36,9 @@
 #define GRANT		(64LL << 20)	/* taken before the kernel is asked again what is left; less of little: */
 #define SHARES		64		/* as so many RAM disks may be told the same at the same time */
 
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ	22	/* Linux 5.14 */
+#endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE	23	/* Linux 5.14 */
 #endif
@@ -342,6 +345,19 @@ static int64_t mem_missing(const struct mem *m, uint64_t off, const unsigned cha
 	return units << m->take_shift;
 }
 
+/*
+ * --resilient: have what is there of a range in this server's page tables, as
+ * its own. The driver would have it put there while it copies, and gives up on
+ * that if this process is being killed: a READ that is committed already then
+ * ends as an error. Here it is not committed yet, and comes again.
+ */
+static void mem_touch(const struct mem *m, uint64_t off, uint64_t len, int how)
+{
+	const uint64_t first = off & ~(m->page - 1);
+
+	(void)madvise(m->base + first, (size_t)(off + len - first), how);	/* before 5.14: by the driver */
+}
+
 static int mem_write(struct mem *m, struct io *io)
 {
 	unsigned char *present;
@@ -359,6 +375,8 @@ static int mem_write(struct mem *m, struct io *io)
 			missing = 0;
 		if (missing && !mem_afford(m, missing, io->flags & UBLK_IO_F_SWAP))
 			return -ENOSPC;
+		if (m->fd >= 0)
+			mem_touch(m, io->off, io->len, MADV_POPULATE_WRITE);
 		memset(present, 1, nr);
 	}
 	return (int)io->len;
@@ -399,6 +417,7 @@ static int mem_read_shared(const struct mem *m, struct io *io)
 				return -EIO;	/* what is in io->buf is the tag's own buffer */
 			return (int)io->len;
 		}
+		mem_touch(m, io->off, io->len, MADV_POPULATE_READ);
 		memset(present, 1, nr);
 	}
 	io->buf = m->base + io->off;

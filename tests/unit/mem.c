@@ -18,6 +18,7 @@ static int late_madvise(void *p, size_t len, int advice)
 #undef madvise
 #include "tests/unit/fake.h"
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 static bool all_zero(const char *p, size_t len)
@@ -177,6 +178,18 @@ static bool shared_ops(struct queue *q, char *model, const struct stat *before, 
 	return true;
 }
 
+/* Does reading there take a page fault? */
+static bool faults_at(const volatile char *p)
+{
+	struct rusage before, after;
+
+	getrusage(RUSAGE_SELF, &before);
+	getrusage(RUSAGE_SELF, &before);	/* itself not counted */
+	(void)*p;
+	getrusage(RUSAGE_SELF, &after);
+	return after.ru_minflt != before.ru_minflt;
+}
+
 static void test_mem_shared(void)
 {
 	const struct options o = { .size = 1 << 20, .max_io = 1 << 20, .resilient = true };
@@ -207,6 +220,11 @@ static void test_mem_shared(void)
 	memset(m->present, 0, 256);
 	CHECK("mem --resilient: the next server reads the same", shared_ops(&q, model, &before, 2000) &&
 	      fstat(m->fd, &after) == 0 && before.st_blocks == after.st_blocks);
+	/* as a new server finds it: nothing in its page tables */
+	ok = madvise(m->base, 1 << 20, MADV_DONTNEED) == 0;
+	memset(m->present, 0, 256);
+	ok = ok && mem_op(&q, UBLK_IO_OP_READ, 0, 4096, &p) == 4096 && p == m->base;
+	CHECK("mem --resilient: a page is touched before the driver is told its address", ok && !faults_at(p));
 	CHECK("mem --resilient: reads, writes, zeroes as in a model", shared_ops(&q, model, NULL, 20000));
 	ok = mem_op(&q, UBLK_IO_OP_DISCARD, 0, 1 << 20, NULL) == 0 &&
 	     mem_op(&q, UBLK_IO_OP_READ, 0, 1 << 20, &p) == 1 << 20 && all_zero(p, 1 << 20) &&
