@@ -12,6 +12,8 @@
 #include "lib/text.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
 
 static const char *state_name(unsigned state)
 {
@@ -91,40 +93,64 @@ static void list_json(const struct listed *l, bool first)
 	print("]}");
 }
 
-int verb_list(const struct args *a)
+static int list(const struct args *a)
 {
 	void (*show)(const struct listed *l, bool first) = a->json ? list_json : list_row;
 	struct ctrl *c = ctrl_own();
 	uint32_t *ids = NULL, id;
 	struct listed l;
-	int status = 0, nr, printed = 0;
-	int ret;
+	int ret, nr, status = 0, printed = 0;
 
 	ret = ctrl_open_to_look(c);
-	if (ret && ret != -ENODEV) {
-		status = fail("list", c->step, ret, NULL);
-		goto out;
-	}
+	if (ret && ret != -ENODEV)
+		return fail("list", c->step, ret, NULL);
 	if (a->json)
 		print("{\"devices\": [");
 	if (ret && a->nr)
 		status = fail(a->operands[0], STEP_INFO, ret, resolve_why(ret));
 	nr = ret ? 0 : a->nr ? a->nr : dev_ids(&ids);
 	for (int i = 0; i < nr; i++) {
+		ctrl_set_deadline(c);	/* one that does not answer is not to cost the others theirs */
 		id = a->nr ? 0 : ids[i];
 		ret = a->nr ? dev_resolve(c, a->operands[i], &id) : 0;
-		ctrl_set_deadline(c);
 		if (!ret)
 			ret = list_get(c, id, &l);
 		if (!ret)
 			show(&l, !printed++);
 		else if (a->nr || ret != -ENODEV)	/* it may go while we look */
-			status = fail(a->nr ? a->operands[i] : "list", c->step, ret, resolve_why(ret));
+			status = fail(a->nr ? a->operands[i] : node_path(id).s, c->step, ret, resolve_why(ret));
 	}
 	if (a->json)
 		print("%s]}\n", printed ? "\n" : "");
-out:
 	dev_ids_end(ids);
-	ctrl_close(c);
+	return status;
+}
+
+/*
+ * In a process that can be left behind: where the driver hangs on a device,
+ * whoever has asked it about that does not end any more, not even by SIGKILL.
+ */
+int verb_list(const struct args *a)
+{
+	int fds[2], ret, status;
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC))
+		return fail("list", STEP_DAEMON, errno, NULL);
+	pid = fork();
+	if (pid == 0) {
+		status = list(a);
+		ret = print_end();
+		if (ret && !status)
+			status = fail("stdout", STEP_PRINT, ret, NULL);
+		_exit(write(fds[1], &status, sizeof(status)) != sizeof(status));
+	}
+	ret = errno;
+	close(fds[1]);
+	if (pid < 0)
+		status = fail("list", STEP_DAEMON, ret, NULL);
+	else if (read(fds[0], &status, sizeof(status)) != sizeof(status))
+		status = fail("list", STEP_DAEMON, ECHILD, NULL);
+	close(fds[0]);
 	return status;
 }
