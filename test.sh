@@ -116,12 +116,13 @@ helpers() {
 		make -s O="$WORK/die.o" CC="${CC:-gcc}" "$WORK/die.o/ublk.a" &&
 		"${CC:-gcc}" -O2 -I. -static -pthread -Wl,--wrap=uring_init,--wrap=uring_enter,--wrap=uring_register,--wrap=pread,--wrap=mount \
 			tests/die.c "$WORK/die.o/ublk.a" -o "$WORK/ublk-die" &&
+		"${CC:-gcc}" -O2 -Wall -Wextra -static -I. tests/unprivileged.c uring.c -o "$WORK/unprivileged" &&
 		"${CC:-gcc}" -O2 -Wall -Wextra -static tests/hold.c -o "$WORK/hold" &&
 		"${CC:-gcc}" -O2 -Wall -Wextra -static tests/fore.c -o "$WORK/fore" &&
 		"${CC:-gcc}" -O2 -Wall -Wextra -static tests/bare.c -o "$WORK/bare" &&
 		helper_inject "$WORK/die.o/ublk.a" -static || return
 	VM_BARE=$WORK/bare
-	VM_FILES="$WORK/replay:/bin/replay $WORK/hold:/bin/hold $WORK/fore:/bin/fore $WORK/overlap:/bin/overlap $WORK/inject:/bin/inject $WORK/ublk-die:/bin/ublk-die $WORK/ublk-null:/bin/ublk-null ${VM_FILES:-}"
+	VM_FILES="$WORK/replay:/bin/replay $WORK/hold:/bin/hold $WORK/unprivileged:/bin/unprivileged $WORK/fore:/bin/fore $WORK/overlap:/bin/overlap $WORK/inject:/bin/inject $WORK/ublk-die:/bin/ublk-die $WORK/ublk-null:/bin/ublk-null ${VM_FILES:-}"
 }
 
 # vm_for CASEFILE...: run these cases in one machine. A case that wants one of
