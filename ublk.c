@@ -993,14 +993,12 @@ struct ctrl *ctrl_own(void)
 	return &c;
 }
 
-#define USER_DATA_DEL	UINT64_MAX	/* of the command that follows STOP_DEV; c->seq has 32 bits */
-
 static void ctrl_reap(struct ctrl *c)
 {
 	struct io_uring_cqe cqe;
 
 	while (uring_next_cqe(&c->ring, &cqe)) {
-		if (cqe.user_data == USER_DATA_DEL && c->del == DEL_SENT) {
+		if (c->del == DEL_SENT && cqe.user_data == c->del_data) {
 			c->del = DEL_ANSWERED;
 			c->del_res = cqe.res;
 		}
@@ -1268,20 +1266,37 @@ int ctrl_wait_gone(struct ctrl *c, uint32_t id, uint64_t cookie, int timeout_ms)
 
 /* ---- stop and remove ---- */
 
-/* Wait for a child, serving meanwhile if we are a server. Returns its exit status, or -ETIME. */
-static int ctrl_await(struct ctrl *c, pid_t pid)
+/*
+ * Wait for a child, serving meanwhile if we are a server. One that only asks
+ * something is not worth more than the deadline, however many requests come,
+ * and is of no use any more when another signal tells us to stop. Returns its
+ * exit status, -ETIME, -EINTR for that, or another -errno.
+ */
+static int ctrl_await(struct ctrl *c, pid_t pid, bool asks)
 {
-	int wstatus = 0;
+	const struct server *s = c->serving ? c->serving->s : NULL;
+	const unsigned signals = s ? s->signals : 0;
+	const bool patient = c->patient;
+	int wstatus = 0, ret = 0;
+	pid_t got;
 
-	while (waitpid(pid, &wstatus, WNOHANG) == 0) {
+	c->patient = patient && !asks;
+	while ((got = waitpid(pid, &wstatus, WNOHANG)) == 0 && !ret) {
 		if (!ctrl_left(c))
-			return -ETIME;
-		if (c->serving)
+			ret = -ETIME;
+		else if (asks && s && s->signals != signals)
+			ret = -EINTR;
+		else if (s)
 			ctrl_turn(c, 5);
 		else
 			nap_ms(5);
 	}
-	return WIFEXITED(wstatus) ? WEXITSTATUS(wstatus) : EXIT_FAILURE;
+	c->patient = patient;
+	if (got < 0)
+		return -errno;
+	if (got == 0 && asks)
+		kill(pid, SIGKILL);
+	return got == 0 ? ret : WIFEXITED(wstatus) ? WEXITSTATUS(wstatus) : EXIT_FAILURE;
 }
 
 /*
@@ -1303,7 +1318,7 @@ static int dev_flush(struct ctrl *c, uint32_t id)
 		fds_close_from(3);
 		_exit(disk_flush(id) ? EXIT_FAILURE : 0);
 	}
-	ret = ctrl_await(c, pid);
+	ret = ctrl_await(c, pid, false);
 	if (ret > 0)
 		notice("%s: not all that is dirty could be written", node_path(id).s);
 	return ret < 0 ? ret : 0;
@@ -1334,7 +1349,7 @@ static int dev_ask(struct ctrl *c, uint32_t id, bool live, char *text, size_t le
 			_exit(FREE);
 		_exit(write(3, text, strlen(text)) < 0 ? FAILED : USED);
 	}
-	ret = pid < 0 ? -errno : ctrl_await(c, pid);
+	ret = pid < 0 ? -errno : ctrl_await(c, pid, true);
 	close(fds[1]);
 	if (ret == USED)
 		n = read(fds[0], text, len - 1);
@@ -1348,6 +1363,9 @@ static int dev_ask(struct ctrl *c, uint32_t id, bool live, char *text, size_t le
  * is free, which nothing else tells, and has to find the device for it, so it
  * must be there before the last reference is dropped. Drivers that cannot be
  * asked for features (before 6.5) are left without: they may wait unkillably.
+ * It goes by the number alone, so the link is to follow at once: would this
+ * process stand still in between until the server has freed the number and
+ * another device has taken it, that would go.
  * Kernel: ublk_ctrl_del_dev(), ublk_cdev_rel().
  */
 static int ctrl_stop(struct ctrl *c, unsigned nr, uint32_t id)
@@ -1360,8 +1378,9 @@ static int ctrl_stop(struct ctrl *c, unsigned nr, uint32_t id)
 	c->step = STEP_STOP;
 	ctrl_prepare(c, c->enc, nr, cmd)->flags |= IOSQE_IO_LINK;
 	del = ctrl_prepare(c, c->enc, UBLK_CMD_DEL_DEV, cmd);
-	c->seq--;
-	del->user_data = USER_DATA_DEL;
+	/* its answer may come when c->seq has gone on, or never, with another one sent meanwhile */
+	c->del_data = 1ULL << 32 | c->seq--;
+	del->user_data = c->del_data;
 	c->del = DEL_SENT;
 	return ctrl_wait(c);
 }
@@ -1377,11 +1396,18 @@ int dev_stop(struct ctrl *c, uint32_t id, bool force, char *text, size_t len)
 	live = c->info.state == UBLK_S_DEV_LIVE;
 	c->step = STEP_STOP;
 	ret = force ? 0 : dev_ask(c, id, live, text, len);
+	if (ret == -ETIME && safe) {	/* whoever made looking take that long is not to keep the device: the kernel knows */
+		ctrl_set_deadline(c);
+		ret = 0;
+	}
 	if (ret)
 		return ret;
-	if (live && c->info.flags & UBLK_F_USER_RECOVERY) {
+	/* by force: what lies in the caches of device-mapper or loop above it would come too late */
+	if (live && (force || c->info.flags & UBLK_F_USER_RECOVERY)) {
 		ret = dev_flush(c, id);
-		if (ret)
+		if (ret == -ETIME && force)
+			ctrl_set_deadline(c);
+		else if (ret)
 			return ret;
 	}
 	ret = ctrl_stop(c, safe ? UBLK_CMD_TRY_STOP_DEV : UBLK_CMD_STOP_DEV, id);
@@ -1951,7 +1977,7 @@ static int server_asked(struct server *s, bool force)
 		queue_turn(&s->queues[0], 10);
 	if (ret == -EBUSY)
 		notice("%s is %s: still serving; a second signal stops it all the same", node_path(s->id).s, text);
-	else if (ret && ret != -ENODEV)
+	else if (ret && ret != -ENODEV && ret != -EINTR)
 		(void)fail(node_path(s->id).s, s->ctrl.step, ret, NULL);
 	return ret;
 }

@@ -24,15 +24,11 @@ static void servers_get(struct ctrl *c, const uint32_t *ids, int *pids, int nr)
 /* The next one to stop: the last on which none of the others stands. What is dirty on that goes through them. */
 static int stop_next(const uint32_t *ids, const int *pids, int nr)
 {
-	for (int i = nr - 1; i >= 0; i--) {
-		bool carries = false;
+	int i = nr - 1;
 
-		for (int j = 0; j < nr && !carries; j++)
-			carries = j != i && pids[j] && usage_carries(ids[i], pids[j]);
-		if (!carries)
-			return i;
-	}
-	return nr - 1;
+	while (i > 0 && usage_carries(ids[i], pids, nr, i))
+		i--;
+	return i;
 }
 
 /* All there are, from the top of each stack down. Returns the exit status of the last one that failed. */

@@ -52,14 +52,19 @@ void disk_limit(uint32_t id, uint32_t nr_requests)
 bool disk_in_use(uint32_t id, unsigned how, char *text, size_t len)
 {
 	int fd = node_try(node_path(id).s, O_RDONLY | O_EXCL, mounts_lack_nodes());
-	const bool claimed = fd < 0 && errno == EBUSY;
+	const int err = fd < 0 ? errno : 0;
 
 	fd_close(fd);
-	if (usage_seen(id, how | (claimed ? USAGE_CLAIMED : 0), text, len))
+	how |= err == EBUSY ? USAGE_CLAIMED : err == 0 ? USAGE_UNCLAIMED : 0;
+	if (usage_seen(id, how, text, len))
 		return true;
-	if (claimed)
+	if (err == EBUSY)
 		text_print(text, len, "claimed by somebody whom /proc does not show");
-	return claimed;
+	else if (err && err != ENOENT && err != ENODEV && err != ENXIO)
+		text_print(text, len, "perhaps in use: its node cannot be opened: %s", strerror(err));
+	else
+		return false;
+	return true;
 }
 
 /* Write back what is dirty on one node, also of a filesystem that is mounted from it. */
@@ -80,11 +85,11 @@ static int disk_flush_node(const char *name)
 int disk_flush(uint32_t id)
 {
 	const char *name;
-	char text[160];
 	struct parts p;
 	int ret = 0, one;
 
-	if (usage_holder(id, text, sizeof(text)))
+	/* what one of a stack writes is dirty in the next: not many are deeper than this */
+	for (int i = 0; i < 3 && usage_stacked(id); i++)
 		sync();
 	parts_open(&p, id);
 	while ((name = parts_next(&p))) {

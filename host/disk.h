@@ -25,7 +25,7 @@ bool disk_in_use(uint32_t id, unsigned how, char *text, size_t len);
 
 /*
  * Write back what is dirty on the disk and its partitions, also of filesystems
- * that are mounted from them, and whatever device-mapper and md have made of
+ * that are mounted from them, and whatever device-mapper, md and loop have made of
  * them. Returns 0 or -errno, the first one.
  */
 int disk_flush(uint32_t id);

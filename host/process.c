@@ -144,17 +144,27 @@ static int caps_set(const struct caps *caps)
 	return syscall(SYS_capset, &hdr, word) ? -errno : 0;
 }
 
+/* Has this process a capability, and not in a user namespace of its own only? */
+static bool process_may(enum capability cap)
+{
+	struct caps caps;
+	struct stat st;
+
+	/* the first namespace has this number: include/linux/proc_ns.h */
+	return caps_get(&caps) == 0 && caps.effective & CAP_BIT(cap) &&
+	       (stat("/proc/self/ns/user", &st) || st.st_ino == 0xeffffffd);
+}
+
 static void limit_set(int what, rlim_t need)
 {
-	struct rlimit limit;
+	struct rlimit limit, wanted;
 
 	if (prlimit(0, what, NULL, &limit) || (limit.rlim_cur >= need))
 		return;
-	limit.rlim_cur = need;
-	if (limit.rlim_max < need)
-		limit.rlim_max = need;
+	wanted = (struct rlimit){ need, limit.rlim_max < need ? need : limit.rlim_max };
+	limit.rlim_cur = limit.rlim_max;	/* as far as anybody may */
 	/* musl's setrlimit() stops all threads for it */
-	if (prlimit(0, what, &limit, NULL))
+	if (prlimit(0, what, &wanted, NULL) && prlimit(0, what, &limit, NULL))
 		debug("limit %d: %s", what, strerror(errno));
 }
 
@@ -186,7 +196,7 @@ void server_protect(void)
 	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0))
 		debug("no IO_FLUSHER: %s", strerror(errno));
 	/* with a limit instead of the capability, which one in a namespace of its own is not, later mappings would fail */
-	if (prlimit(0, RLIMIT_MEMLOCK, NULL, &limit) || limit.rlim_cur != RLIM_INFINITY ||
+	if (((prlimit(0, RLIMIT_MEMLOCK, NULL, &limit) || limit.rlim_cur != RLIM_INFINITY) && !process_may(CAP_IPC_LOCK)) ||
 	    mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT))
 		debug("memory is not locked: %s", strerror(errno));
 	for (size_t i = 0; i < sizeof(stack); i += 4096)
@@ -218,12 +228,7 @@ void server_confine(bool nodes)
 
 bool process_is_admin(void)
 {
-	struct caps caps;
-	struct stat st;
-
-	/* the first namespace has this number: include/linux/proc_ns.h */
-	return caps_get(&caps) == 0 && caps.effective & CAP_BIT(CAP_SYS_ADMIN) &&
-	       (stat("/proc/self/ns/user", &st) || st.st_ino == 0xeffffffd);
+	return process_may(CAP_SYS_ADMIN);
 }
 
 int set_admin(bool on)

@@ -95,6 +95,9 @@ static bool usage_mountinfo(const char *mountinfo, const struct sought *s, bool 
 		colon = parse_digits(text_word(line, 2), &maj);
 		found = colon && *colon == ':' && parse_digits(colon + 1, &min) &&
 			sought_has(s, makedev((unsigned)maj, (unsigned)min));
+		/* a disk that is gone is not claimed either: then not what a user may mount by that name, which has none */
+		if (!s->nr && colon && !maj)
+			continue;
 		while (names && !found && *dash && strncmp(dash, "- ", 2))
 			dash = text_word(dash, 1);
 		found = found || (names && is_node(text_word(dash, 2), NODE_BASE, s->id));
@@ -182,7 +185,7 @@ static bool usage_swap(const struct sought *s, char *text, size_t len)
 	return found;
 }
 
-bool usage_holder(uint32_t id, char *text, size_t len)
+static bool usage_holder(uint32_t id, char *text, size_t len)
 {
 	char path[80], holder[64];
 	bool found = false;
@@ -223,6 +226,23 @@ static bool usage_loop(const struct sought *s, char *text, size_t len)
 	return found;
 }
 
+bool usage_stacked(uint32_t id)
+{
+	struct sought s;
+	char text[160];
+
+	sought_get(&s, id);
+	return usage_holder(id, text, sizeof(text)) || usage_loop(&s, text, sizeof(text));
+}
+
+/* A descriptor that is for reading or writing: what was opened by O_PATH, which anybody may do, holds nothing. */
+static bool link_holds(int dir, const char *name)
+{
+	struct stat st;
+
+	return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_mode & 0600;
+}
+
 /* Is there a block device's node among the links in this directory of a process, /proc/PID/fd or map_files? */
 static bool links_have(const char *pid, const char *what, const struct sought *s)
 {
@@ -239,7 +259,7 @@ static bool links_have(const char *pid, const char *what, const struct sought *s
 		if (n <= 0 || target[0] != '/')
 			continue;	/* a pipe, a socket: no file */
 		target[n] = 0;
-		found = sought_is(s, d.fd, name, target);
+		found = link_holds(d.fd, name) && sought_is(s, d.fd, name, target);
 	}
 	dir_close(&d);
 	return found;
@@ -281,8 +301,11 @@ bool usage_seen(uint32_t id, unsigned how, char *text, size_t len)
 	struct sought s;
 
 	sought_get(&s, id);
-	return usage_mount(&s, how & USAGE_CLAIMED || !s.nr, text, len) || usage_btrfs(id, text, len) ||
-	       usage_swap(&s, text, len) || usage_holder(id, text, len) || usage_loop(&s, text, len) ||
+	if (!(how & USAGE_UNCLAIMED) &&
+	    (usage_mount(&s, how & USAGE_CLAIMED || !s.nr, text, len) || usage_btrfs(id, text, len) ||
+	     usage_swap(&s, text, len) || usage_holder(id, text, len)))
+		return true;
+	return usage_loop(&s, text, len) ||
 	       usage_process(&s, "fd", "opened", text, len) ||
 	       (how & USAGE_MAPPED && usage_process(&s, "map_files", "mapped", text, len));
 }
@@ -301,7 +324,7 @@ static int pid_has_char(const char *pid, dev_t devno)
 	if (!dir_open(&d, AT_FDCWD, path))
 		return errno == EACCES || errno == EPERM ? -1 : 0;
 	while (!found && (name = dir_next(&d)))
-		found = file_kind(d.fd, name, &type, &no) && type == S_IFCHR && no == devno;
+		found = link_holds(d.fd, name) && file_kind(d.fd, name, &type, &no) && type == S_IFCHR && no == devno;
 	dir_close(&d);
 	return found;
 }
@@ -371,15 +394,30 @@ static bool sought_holds(const struct sought *s, const char *disk)
 	return found;
 }
 
-bool usage_carries(uint32_t id, int pid)
+/* Has a process a file open that lies on one of those, or one itself? */
+static bool sought_carries(const struct sought *s, int pid)
 {
-	struct sought s;
 	const char *name;
 	char path[64];
-	bool more, found = false;
+	bool found = false;
 	mode_t type;
 	struct dir d;
 	dev_t devno;
+
+	text_print(path, sizeof(path), "/proc/%d/fd", pid);
+	dir_open(&d, AT_FDCWD, path);
+	while (!found && (name = dir_next(&d)))
+		found = file_kind(d.fd, name, &type, &devno) && (type == S_IFBLK || type == S_IFREG) && sought_has(s, devno);
+	dir_close(&d);
+	return found;
+}
+
+bool usage_carries(uint32_t id, const int *pids, int nr, int except)
+{
+	struct sought s;
+	const char *name;
+	bool more, found = false;
+	struct dir d;
 
 	sought_get(&s, id);
 	do {
@@ -389,11 +427,8 @@ bool usage_carries(uint32_t id, int pid)
 			more = (name[0] != '.' && sought_holds(&s, name) && sought_add(&s, name)) || more;
 		dir_close(&d);
 	} while (more);
-	text_print(path, sizeof(path), "/proc/%d/fd", pid);
-	dir_open(&d, AT_FDCWD, path);
-	while (!found && (name = dir_next(&d)))
-		found = file_kind(d.fd, name, &type, &devno) && (type == S_IFBLK || type == S_IFREG) && sought_has(&s, devno);
-	dir_close(&d);
+	for (int i = 0; i < nr && !found; i++)
+		found = i != except && pids[i] && sought_carries(&s, pids[i]);
 	return found;
 }
 

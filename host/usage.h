@@ -17,6 +17,7 @@
 enum {
 	USAGE_CLAIMED = 1,	/* the kernel says that somebody has claimed it: names may say who */
 	USAGE_MAPPED = 2,	/* look for mappings as well, which takes its time */
+	USAGE_UNCLAIMED = 4,	/* the kernel says that nobody has: mounts, swap and holders would */
 };
 
 /*
@@ -25,8 +26,8 @@ enum {
  */
 bool usage_seen(uint32_t id, unsigned how, char *text, size_t len);
 
-/* Something on top of the disk or of a partition, device-mapper's or md's? */
-bool usage_holder(uint32_t id, char *text, size_t len);
+/* Is there something on top of the disk or of a partition that has a cache of its own: device-mapper, md, loop? */
+bool usage_stacked(uint32_t id);
 
 /*
  * The process that has /dev/ublkcN open, which its server has; 0: there is none.
@@ -36,11 +37,12 @@ bool usage_holder(uint32_t id, char *text, size_t len);
 int usage_server(uint32_t id, int pid);
 
 /*
- * Has process pid, the server of another device, something open that lies on
- * this one: the disk, a partition, a file in a filesystem on it, with
- * device-mapper, md and loop in between, however deep?
+ * Has one of these processes but number except, the servers of devices, 0 for
+ * none, something open that lies on this one: the disk, a partition, a file in a
+ * filesystem on it, with device-mapper, md and loop in between, however deep? A
+ * filesystem whose files have no disk's number (btrfs, overlayfs) is not seen.
  */
-bool usage_carries(uint32_t id, int pid);
+bool usage_carries(uint32_t id, const int *pids, int nr, int except);
 
 /* A live device that has a server. */
 bool info_has_server(const struct ublksrv_ctrl_dev_info *info);

@@ -42,6 +42,7 @@ struct ctrl {
 	int32_t res;		/* of that command, once answered */
 	enum { DEL_NONE, DEL_SENT, DEL_ANSWERED } del;	/* the one that follows STOP_DEV: dev_stop() */
 	int32_t del_res;	/* of that one, once answered */
+	uint64_t del_data;	/* its user_data */
 	struct queue *serving;	/* the loop to turn meanwhile, or NULL */
 
 	struct ublksrv_ctrl_dev_info info;

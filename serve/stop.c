@@ -117,11 +117,12 @@ static int stop_one(struct ctrl *c, uint32_t id, bool force, uint64_t wait, char
 		ret = stop_look(c, id);
 		if (ret || c->info.ublksrv_flags != cookie)
 			break;		/* gone by itself */
+		nap_ms(2);
 	}
-	if (ret == 0)
-		ret = dev_remove(c, id, cookie);
 	if (ret == -ENODEV)
-		ret = 0;
+		ret = ctrl_is_gone(c, id, cookie) ? 0 : -ETIME;
+	else if (ret == 0)
+		ret = dev_remove(c, id, cookie);
 	if (ret == 0)
 		nodes_forget(id);
 	return ret;

@@ -103,6 +103,29 @@ pretended_file() {
 	kill $h; wait
 	return $st
 }
+pretended_open() {	# O_PATH: no permission is asked for, and nothing is held
+	fg 0 mem 16M || return
+	user hold path /dev/ublkb0 >held & h=$!
+	user hold path /dev/ublkc0 >held2 & h2=$!
+	wait_for 30 test -s held && wait_for 30 test -s held2 && [ "$(readlink "/proc/$(server 0)/exe")" = /bin/ublk ] && ublk stop 0
+	st=$?
+	kill $h $h2; wait
+	return $st
+}
+check "nor does a user's descriptor that holds nothing" pretended_open
+second_signal() {	# while it is asked who uses the device, and requests come: it still hears
+	fg 0 mem 64M || return
+	fio --name=x --filename=/dev/ublkb0 --rw=randread --time_based --runtime=60 >/dev/null 2>&1 & w=$!
+	p=$(server 0)
+	wait_for 30 sh -c 'read -r reads x </sys/block/ublkb0/stat; [ "$reads" -gt 1000 ]' && kill -TERM "$p" && wait_for 30 grep -q "still serving" err0 && kill -TERM "$p" &&
+		wait_for 30 sh -c '[ ! -e /dev/ublkb0 ]'
+	st=$?
+	kill $w 2>/dev/null
+	[ $st = 0 ] || ublk stop 0 --force
+	wait
+	return $st
+}
+check "busy: the second signal is heard" second_signal
 if user unshare -rm true 2>/dev/null; then
 	check "a user's mount of something else by that name does not count" pretended_mount
 	check "nor does a user's file of that name" pretended_file
