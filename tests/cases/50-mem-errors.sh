@@ -48,7 +48,8 @@ fails_at() {	# SYSCALL ERROR WHEN: 0 if it failed and left nothing, 2 if it was 
 	strace -f -qq -o trace -e trace="$1" -e inject="$1:error=$2:when=$3" ublk mem 16M >out 2>err &
 	job=$!
 	wait_for 20 sh -c "[ -s out ] || ! kill -0 $job" || { echo "$1 $3: hangs"; return 1; }
-	[ ! -s out ] || kill -TERM $(pidof ublk)
+	# where the failure hits the question who uses the device, that is refused, and asked again
+	[ ! -s out ] || wait_for 60 sh -c 'kill -TERM $(pidof ublk) 2>/dev/null; sleep 0.4; ! pidof ublk' || { echo "$1 $3: does not stop"; ublk stop --all --force; }
 	wait $job || st=$?
 	! ls /dev/ublkb* /dev/ublkc* 2>/dev/null || { ublk stop --all; return 1; }
 	grep -q INJECTED trace || return 2
