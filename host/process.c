@@ -22,7 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define ONE_SIGNAL_MS	300	/* as "timeout" sends it: to its child, and to the group that the child is in */
+#define ONE_SIGNAL_MS	100	/* as "timeout" sends it: to its child, and to the group that the child is in */
 
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57		/* Linux 5.6 */
