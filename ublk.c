@@ -1868,6 +1868,7 @@ int server_up(struct server *s)
 	/* it may be there when we have a /dev of our own, unless /sys says that there is no driver */
 	if (ret && (ret != -ENOENT || driver_is_absent()))
 		return ret;
+	ret = 0;
 	if (!s->opened) {	/* a guard has opened it for us */
 		/* which may take long, and nothing is there yet that would stay behind */
 		signals_block(s->o->create);
