@@ -59,11 +59,13 @@ struct mem {
 	uint64_t page;		/* bytes */
 	uint64_t len;		/* of the mapping: dev->size in whole pages */
 	int fd;			/* --resilient: the memory; else -1 */
+	bool keeps;		/* --prealloc: what is there stays */
 	char *zeroes;		/* max_io bytes that nobody writes */
 
 	/*
 	 * A byte for each page: 1 if it is there. NULL with --prealloc, where
-	 * all are, and stay. Any queue's thread. A 1 may be out of date, which
+	 * all are, unless with --resilient, where they are not yet in this
+	 * server's page tables. Any queue's thread. A 1 may be out of date, which
 	 * costs memory or time. So may a 0 with --resilient, where the kernel
 	 * knows better. Without, a 0 says of each page, at any time and
 	 * whatever is under way, that it reads as zeroes: unless pages are
@@ -210,6 +212,7 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 	if (!m)
 		return -ENOMEM;
 	m->fd = -1;
+	m->keeps = o->prealloc;
 	m->page = page;
 	m->page_shift = (unsigned)__builtin_ctzll(page);
 	/* the largest that a fault takes: as much as one page of page table entries, of 8 bytes, can map */
@@ -232,8 +235,9 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 			*why = "more than is left of memory, and --prealloc takes it all";
 	} else {
 		mem_warn(dev);
-		ret = mem_map_present(m);
 	}
+	if (!ret && (!m->keeps || m->fd >= 0))
+		ret = mem_map_present(m);
 out:
 	if (ret)
 		mem_close(dev);
@@ -264,7 +268,7 @@ static void mem_zero(const struct mem *m, uint64_t off, uint64_t len)
 	for (; len; off += n, len -= n) {
 		n = m->page - (off & (m->page - 1));
 		n = n < len ? n : len;
-		if (!m->present || m->present[off >> m->page_shift] || mem_going(m))
+		if (m->present[off >> m->page_shift] || mem_going(m))
 			memset(m->base + off, 0, n);
 	}
 }
@@ -309,14 +313,18 @@ static int mem_give_back(const struct queue *q, struct mem *m, const struct io *
 	const bool whole = first < end;
 	int ret;
 
-	if (!zero && (!whole || !m->present))
+	if (!zero && (!whole || m->keeps))
 		return 0;
-	if (m->present && m->fd >= 0) {	/* fills the ends as well, and takes no page for that */
+	if (m->keeps) {
+		memset(m->base + io->off, 0, io->len);
+		return 0;
+	}
+	if (m->fd >= 0) {	/* fills the ends as well, and takes no page for that */
 		if (whole)
 			memset(m->present + (first >> m->page_shift), 0, (end - first) >> m->page_shift);
 		return fallocate(m->fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, (off_t)io->off, (off_t)io->len) ? -errno : 0;
 	}
-	if (!m->present || !whole) {
+	if (!whole) {
 		mem_zero(m, io->off, io->len);
 		return 0;
 	}

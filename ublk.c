@@ -99,6 +99,7 @@
 
 #define DEADLINE_MS	30000		/* nothing waits longer, unless the user says so */
 #define DYING_MS	3000		/* that a killed process may take to close its files */
+#define PROBE_END_MS	1000		/* that the probe may take to end, where it has not been asked for anything */
 
 /* ---- queues, tags and the loop ---- */
 
@@ -130,7 +131,7 @@ struct queue {
 	const struct backend *be;
 	uint32_t cmd_fetch, cmd_commit, cmd_get_data;	/* encoded */
 	unsigned live;				/* tags that are not IO_GONE */
-	unsigned expected;			/* CQEs that the next turn brings besides news: IO_PAIRED */
+	unsigned expected;			/* CQEs still to come that a turn brings besides news: IO_PAIRED */
 	unsigned reaped;			/* CQEs, when the ring was entered last */
 	bool can_pair;				/* GET_DATA is answered on the spot */
 	bool few, was_few;			/* this turn has little to do, and so had the last; see queue_enter() */
@@ -536,6 +537,7 @@ static inline void io_event(struct queue *q, struct io *io, int res)
 	case -EBUSY:
 		/* the GET_DATA before this commit goes on: its own CQE will come */
 		if (io->state == IO_PAIRED) {
+			q->expected--;
 			io->state = IO_GET_DATA;
 			return;
 		}
@@ -561,6 +563,8 @@ static bool io_is_another(const struct queue *q, const struct io *io)
 static void io_get_data_event(struct queue *q, struct io *io, int res)
 {
 	io_copy_ends(io);
+	if (io->state == IO_PAIRED)
+		q->expected--;
 	if (res != UBLK_IO_RES_OK) {
 		io_event(q, io, res);
 	} else if (io->state == IO_PAIRED) {
@@ -738,7 +742,6 @@ static int queue_enter(struct queue *q, unsigned wait_nr, int timeout_ms)
 
 	queue_entered(q);
 	if (wait_nr) {
-		q->expected = 0;
 		/* a sleep may end with the first of many: only the second of two short turns is one */
 		few = uring_cqes(&q->ring) <= FEW;
 		q->few = few && q->was_few;
@@ -1693,6 +1696,7 @@ static int server_start_queues(struct server *s)
  */
 struct probe_order {
 	uint32_t id, block_size;
+	pid_t server;
 	uint32_t nr_requests;	/* see server_nr_requests(); 0: as it is */
 	bool rescan;
 };
@@ -1710,7 +1714,7 @@ static struct probe_answer probe_start(const struct probe_order *p)
 	(void)mounts_leave();	/* to where the node is sure to appear */
 	a.res = ctrl_open(c, false);
 	if (!a.res)
-		a.res = ctrl_simple(c, STEP_START, UBLK_CMD_START_DEV, p->id, (uint64_t)getppid());
+		a.res = ctrl_simple(c, STEP_START, UBLK_CMD_START_DEV, p->id, (uint64_t)p->server);
 	if (a.res) {
 		a.step = c->step;
 		return a;
@@ -1767,21 +1771,23 @@ static uint32_t server_nr_requests(const struct server *s)
 static int server_start(struct server *s)
 {
 	const struct probe_order order = {
-		.id = s->id, .block_size = s->dev.block_size, .rescan = s->rescan,
+		.id = s->id, .block_size = s->dev.block_size, .server = getpid(), .rescan = s->rescan,
 		.nr_requests = server_nr_requests(s),
 	};
+	const int fd = s->probe_fd;
 	struct probe_answer answer;
 
 	s->ctrl.step = STEP_START;
-	if (write(s->probe_fd, &order, sizeof(order)) != sizeof(order))
+	if (write(fd, &order, sizeof(order)) != sizeof(order))
 		return -errno;
-	queue_poll(&s->queues[0], s->probe_fd, KIND_PROBE);
+	s->probe_fd = -1;
+	queue_poll(&s->queues[0], fd, KIND_PROBE);
 	while (!s->probed)
 		if (queue_turn(&s->queues[0], ctrl_left(&s->ctrl)))
 			return -ETIME;
-	if (read(s->probe_fd, &answer, sizeof(answer)) != sizeof(answer))
+	if (read(fd, &answer, sizeof(answer)) != sizeof(answer))
 		return -EPIPE;	/* it died, perhaps with the node open: not to be waited for */
-	close(s->probe_fd);
+	close(fd);
 	while (waitpid(s->probe_pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	s->ctrl.step = answer.step;
@@ -1932,6 +1938,10 @@ int server_down(struct server *s)
 	bool marked = false;
 	int ret = 0;
 
+	if (s->probe_fd >= 0) {		/* not needed: what it has open is not to be busy when we have ended */
+		close(s->probe_fd);
+		(void)process_await(s->probe_pid, PROBE_END_MS, NULL);
+	}
 	if (s->added) {
 		ret = server_drain(s);
 		if (ret && ret != -ENODEV)

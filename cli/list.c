@@ -7,6 +7,7 @@
 #include "host/driver.h"
 #include "host/fail.h"
 #include "host/nodes.h"
+#include "host/process.h"
 #include "host/usage.h"
 #include "lib/sys.h"
 #include "lib/text.h"
@@ -14,6 +15,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
+
+#define LOOK_END_MS	1000	/* that the process which has looked may take to end */
 
 static const char *state_name(unsigned state)
 {
@@ -152,5 +155,8 @@ int verb_list(const struct args *a)
 	else if (read(fds[0], &status, sizeof(status)) != sizeof(status))
 		status = fail("list", STEP_DAEMON, ECHILD, NULL);
 	close(fds[0]);
+	/* its answer is all we wait for, but what it has open is not to be busy when we have ended */
+	if (pid > 0)
+		(void)process_await(pid, LOOK_END_MS, NULL);
 	return status;
 }

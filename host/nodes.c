@@ -93,14 +93,23 @@ dev_t node_devno(const char *name)
 	return colon && *colon == ':' && parse_digits(colon + 1, &min) ? makedev(maj, min) : 0;
 }
 
+/* What a path is to be by its name: the type of its node, and its device's number as /sys has it, or 0. */
+static void node_meant(const char *path, mode_t *type, dev_t *devno)
+{
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+
+	*type = strncmp(name, "ublkb", 5) ? S_IFCHR : S_IFBLK;
+	*devno = node_devno(name);
+}
+
 /* Make a node, unless it is there; path is relative to dir, or absolute. Returns 0 or -errno. */
 static int node_make(int dir, const char *path)
 {
-	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-	const mode_t type = strncmp(name, "ublkb", 5) ? S_IFCHR : S_IFBLK;
-	const dev_t devno = node_devno(name);
 	struct stat st;
+	mode_t type;
+	dev_t devno;
 
+	node_meant(path, &type, &devno);
 	if (!devno)
 		return -ENOENT;
 	if (mknodat(dir, path, type | 0600, devno) == 0)
@@ -153,10 +162,10 @@ void nodes_forget(uint32_t id)
 /* 0 if this is the device of that name, as far as /sys knows it, -1 with errno if not. */
 static int node_check(const struct stat *st, const char *path)
 {
-	const char *name = strrchr(path, '/') + 1;
-	const mode_t type = strncmp(name, "ublkb", 5) ? S_IFCHR : S_IFBLK;
-	const dev_t devno = node_devno(name);
+	mode_t type;
+	dev_t devno;
 
+	node_meant(path, &type, &devno);
 	if ((st->st_mode & S_IFMT) == type && (!devno || st->st_rdev == devno))
 		return 0;
 	errno = EEXIST;

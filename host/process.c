@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
@@ -20,9 +21,10 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-#define ONE_SIGNAL_MS	100	/* as "timeout" sends it: to its child, and to the group that the child is in */
+#define ONE_SIGNAL_MS	300	/* as "timeout" sends it: to its child, and to the group that the child is in */
 
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57		/* Linux 5.6 */
@@ -278,4 +280,13 @@ int pidfd_of(int pid)
 	if (pid <= 0)
 		return -1;
 	return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+bool process_await(int pid, int ms, int *wstatus)
+{
+	struct pollfd p = { .fd = pidfd_of(pid), .events = POLLIN };
+	bool ended = poll(&p, 1, ms) != 0;
+
+	fd_close(p.fd);
+	return ended && waitpid(pid, wstatus, WNOHANG) == pid;
 }

@@ -78,4 +78,10 @@ int guard_of(int pid);
 /* A descriptor of a process, or -1. */
 int pidfd_of(int pid);
 
+/*
+ * Wait until a child has ended, ms at most. *wstatus, unless that is NULL, is
+ * then as waitpid() has it. False: it has not ended, and may never.
+ */
+bool process_await(int pid, int ms, int *wstatus);
+
 #endif

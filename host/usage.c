@@ -310,41 +310,45 @@ bool usage_seen(uint32_t id, unsigned how, char *text, size_t len)
 	       (how & USAGE_MAPPED && usage_process(&s, "map_files", "mapped", text, len));
 }
 
-/* Does a process have this character device open? Less than 0: that is not for us to know. */
-static int pid_has_char(const char *pid, dev_t devno)
+/*
+ * Has a process one of those devices open, or, unless they are character
+ * devices, a file that lies on one? Less than 0: that is not for us to know.
+ */
+static int pid_has(const char *pid, const struct sought *s, bool chars)
 {
 	const char *name;
 	char path[40];
 	mode_t type;
 	int found = 0;
 	struct dir d;
-	dev_t no;
+	dev_t devno;
 
 	text_print(path, sizeof(path), "/proc/%.20s/fd", pid);
 	if (!dir_open(&d, AT_FDCWD, path))
 		return errno == EACCES || errno == EPERM ? -1 : 0;
 	while (!found && (name = dir_next(&d)))
-		found = link_holds(d.fd, name) && file_kind(d.fd, name, &type, &no) && type == S_IFCHR && no == devno;
+		found = link_holds(d.fd, name) && file_kind(d.fd, name, &type, &devno) && sought_has(s, devno) &&
+			(chars ? type == S_IFCHR : type == S_IFBLK || type == S_IFREG);
 	dir_close(&d);
 	return found;
 }
 
 int usage_server(uint32_t id, int pid)
 {
+	struct sought s = { .id = id, .nr = 1 };
 	char text[32];
 	const char *name;
 	uint64_t n = 0;
 	struct dir d;
-	dev_t devno;
 
 	text_print(text, sizeof(text), "ublkc%u", id);
-	devno = node_devno(text);
+	s.devnos[0] = node_devno(text);
 	text_print(text, sizeof(text), "%d", pid);
-	if (!devno || (pid > 0 && pid_has_char(text, devno)))
-		return devno ? pid : 0;
+	if (!s.devnos[0] || (pid > 0 && pid_has(text, &s, true)))
+		return s.devnos[0] ? pid : 0;
 	dir_open(&d, AT_FDCWD, "/proc");
 	while (!n && (name = dir_next(&d)))
-		if (isdigit((unsigned char)name[0]) && pid_has_char(name, devno) > 0)
+		if (isdigit((unsigned char)name[0]) && pid_has(name, &s, true) > 0)
 			(void)parse_digits(name, &n);
 	dir_close(&d);
 	return (int)n;
@@ -394,29 +398,12 @@ static bool sought_holds(const struct sought *s, const char *disk)
 	return found;
 }
 
-/* Has a process a file open that lies on one of those, or one itself? */
-static bool sought_carries(const struct sought *s, int pid)
-{
-	const char *name;
-	char path[64];
-	bool found = false;
-	mode_t type;
-	struct dir d;
-	dev_t devno;
-
-	text_print(path, sizeof(path), "/proc/%d/fd", pid);
-	dir_open(&d, AT_FDCWD, path);
-	while (!found && (name = dir_next(&d)))
-		found = file_kind(d.fd, name, &type, &devno) && (type == S_IFBLK || type == S_IFREG) && sought_has(s, devno);
-	dir_close(&d);
-	return found;
-}
-
 bool usage_carries(uint32_t id, const int *pids, int nr, int except)
 {
 	struct sought s;
 	const char *name;
 	bool more, found = false;
+	char pid[16];
 	struct dir d;
 
 	sought_get(&s, id);
@@ -427,8 +414,10 @@ bool usage_carries(uint32_t id, const int *pids, int nr, int except)
 			more = (name[0] != '.' && sought_holds(&s, name) && sought_add(&s, name)) || more;
 		dir_close(&d);
 	} while (more);
-	for (int i = 0; i < nr && !found; i++)
-		found = i != except && pids[i] && sought_carries(&s, pids[i]);
+	for (int i = 0; i < nr && !found; i++) {
+		text_print(pid, sizeof(pid), "%d", pids[i]);
+		found = i != except && pids[i] && pid_has(pid, &s, false) > 0;
+	}
 	return found;
 }
 

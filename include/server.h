@@ -42,7 +42,7 @@ struct server {
 	int64_t heard_at;		/* the last of the others, now_ms(), and who sent it */
 	uint32_t heard_from;
 	bool rescan, probed;		/* the probe: is to find partitions; has ended */
-	int probe_fd;
+	int probe_fd;			/* until it has its order; -1: none */
 	pid_t probe_pid;
 	void *sink;			/* where data goes that nobody wants */
 	struct queue *queues;

@@ -72,8 +72,8 @@ static int guard_spawn(struct guard *g)
 	return 0;
 }
 
-/* The server is up. The first time that is news to others as well. */
-static void guard_heard(struct guard *g)
+/* The server is up, or was if it has ended. The first time that is news to others as well. */
+static void guard_heard(struct guard *g, bool ended)
 {
 	struct server *s = g->s;
 	struct report report;
@@ -90,7 +90,8 @@ static void guard_heard(struct guard *g)
 			s->report_fd = -1;
 			if (ret) {
 				g->status = server_fail(s, STEP_PRINT, ret);
-				kill(g->pid, SIGTERM);
+				if (!ended)	/* or that pid is another's */
+					kill(g->pid, SIGTERM);
 			}
 		}
 	}
@@ -122,7 +123,7 @@ static int guard_wait(struct guard *g)
 		if (poll(p, ARRAY_SIZE(p), -1) < 0)
 			continue;
 		if (p[1].revents)
-			guard_heard(g);
+			guard_heard(g, false);
 		if (p[2].revents) {
 			if (read(s->hold_fd, &c, 1) != 1)
 				guard_ask(g);
@@ -137,7 +138,7 @@ static int guard_wait(struct guard *g)
 			break;
 	}
 	if (g->report_fd >= 0)
-		guard_heard(g);
+		guard_heard(g, true);
 	close(g->hold_fd);
 	return wstatus;
 }
@@ -174,6 +175,8 @@ static int guard_run(struct guard *g)
 			wstatus = guard_wait(g);
 			if (WIFEXITED(wstatus) && WEXITSTATUS(wstatus) != EXIT_AGAIN)
 				return WEXITSTATUS(wstatus);
+			if (g->status)		/* nobody knows of the device */
+				return g->status;
 			if (WIFSIGNALED(wstatus))
 				text_print(how, sizeof(how), "by signal %d", WTERMSIG(wstatus));
 		}

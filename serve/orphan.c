@@ -13,6 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define ORPHAN_MS	3000	/* that removing it may take */
+
 /*
  * The server died on its way up, and may have left a half-made device that
  * nobody else will remove. Found by its cookie: even the server itself did not
@@ -46,7 +48,6 @@ static void orphan_remove_here(uint64_t cookie, bool restart)
  */
 static bool orphan_try(uint64_t cookie, bool restart)
 {
-	int64_t end = now_ms() + 3000;
 	pid_t pid = fork();
 	int wstatus = 0;
 
@@ -57,13 +58,8 @@ static bool orphan_try(uint64_t cookie, bool restart)
 		orphan_remove_here(cookie, restart);
 		_exit(0);
 	}
-	while (pid > 0 && waitpid(pid, &wstatus, WNOHANG) == 0) {
-		if (now_ms() > end) {
-			say("the driver hangs on the half-made device, which stays: see dmesg");
-			break;
-		}
-		nap_ms(5);
-	}
+	if (pid > 0 && !process_await(pid, ORPHAN_MS, &wstatus))
+		say("the driver hangs on the half-made device, which stays: see dmesg");
 	return !WIFSIGNALED(wstatus);
 }
 

@@ -34,8 +34,8 @@ stubborn() {
 	wait_for 10 test -e up || return 1
 	kill -TERM $srv
 	check_serving || return 1
-	from=$(uptime_ms)	# a tenth of a second makes two signals of one sender
-	wait_for 10 sh -c "[ \$(sed 's/\([0-9]*\)\.\([0-9]*\) .*/\1\20/' /proc/uptime) -gt $((from + 150)) ]"
+	from=$(uptime_ms)	# what one sender sends within 300 ms is one signal
+	wait_for 10 sh -c "[ \$(sed 's/\([0-9]*\)\.\([0-9]*\) .*/\1\20/' /proc/uptime) -gt $((from + 350)) ]"
 	kill -TERM $srv
 	st=0; wait $srv || st=$?
 	[ $st = 137 ] && gone

@@ -84,16 +84,21 @@ ignored() {	# as a shell starts what stands before &
 	dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null && kill -0 $p && kill -TERM $p && wait $p
 }
 check "SIGINT that the caller ignores is ignored" ignored
-timeouts() {	# timeout signals its child and then the group: that is one signal
+twice() {	# as timeout does it, which signals its child and then the group that it is in: that is one signal
 	i=0
 	while [ $i -lt 10 ]; do
+		rm -f up asked
+		setsid ublk mem 16M -- sh -c 'trap "echo asked >>asked" TERM; : >up; while [ ! -s asked ]; do sleep 0.05; done; exit 7' 2>err &
+		p=$!
+		wait_for 30 test -e up || return
 		st=0
-		timeout 1 ublk mem 16M -- sh -c 'trap "echo asked >>asked" TERM; : >asked; while [ ! -s asked ]; do sleep 0.05; done; exit 7' 2>err || st=$?
-		[ "$(cat asked)" = asked ] && ! ls /dev/ublkc0 2>/dev/null || { echo "round $i: killed by the first signal: status $st, $(cat asked err)"; ublk stop --all; return 1; }
+		kill -TERM $p && kill -TERM -$p
+		wait $p || st=$?
+		[ $st = 7 ] && [ "$(cat asked)" = asked ] && ! ls /dev/ublkc0 2>/dev/null || { echo "round $i: killed by the first signal: status $st, $(cat asked err)"; ublk stop --all; return 1; }
 		i=$((i + 1))
 	done
 }
-check "timeout -- COMMAND: one signal" timeouts
+check "-- COMMAND, signalled as timeout does it: one signal" twice
 
 # descriptors: a path that leads to one of the caller's
 descriptor() {

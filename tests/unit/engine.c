@@ -144,10 +144,11 @@ static void test_pairs(struct fake *f)
 	     commands(f, news, 1, &cmd, &op) == 2 && commands(f, got, 0, &cmd, &op) == 0 &&
 	     commands(f, news, 0, &cmd, &op) == 1 && cmd.result == 4096;
 	CHECK("pair: a WRITE of one page is asked for and committed in one go", ok);
+	CHECK("pair: a turn waits for no CQE that has come already, whichever turn has taken it", test_queue.expected == 0);
 	ok = commands(f, news, 1, &cmd, &op) == 2 && commands(f, news, -EBUSY, &cmd, &op) == 0 &&
 	     io->state == IO_GET_DATA && commands(f, got, 1, &cmd, &op) == 2 && op == 0x21 &&
 	     commands(f, got, 0, &cmd, &op) == 0 && io->state == IO_FETCHED && test_queue.can_pair;
-	CHECK("pair: GET_DATA that finds no memory comes again", ok);
+	CHECK("pair: GET_DATA that finds no memory comes again", ok && test_queue.expected == 0);
 	ok = commands(f, news, 1, &cmd, &op) == 2 && commands(f, news, -EBUSY, &cmd, &op) == 0 &&
 	     commands(f, got, 0, &cmd, &op) == 1 && op == 0x21 && cmd.result == 4096 && io->state == IO_FETCHED;
 	CHECK("pair: a GET_DATA that is answered later is committed later", ok);

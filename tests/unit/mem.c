@@ -397,6 +397,29 @@ static void test_mem_prealloc(void)
 	backend_mem.close(&dev);
 }
 
+/* As a server after the first finds it: the memory is there, and nothing of it in its page tables. */
+static void test_mem_prealloc_shared(void)
+{
+	const struct options o = { .size = 1 << 20, .max_io = 1 << 20, .prealloc = true, .resilient = true };
+	const char *why = NULL;
+	struct dev dev = { 0 };
+	struct server s = { 0 };
+	struct queue q = { .dev = &dev, .s = &s };
+	char *p = NULL;
+	bool ok;
+
+	ok = backend_mem.open(&dev, &o, &why) == 0 && !dev.max_discard &&
+	     mem_op(&q, UBLK_IO_OP_WRITE, 0, 4096, (void **)&p) == 4096;
+	memset(p, 0xaa, 1 << 20);
+	ok = ok && madvise(p, 1 << 20, MADV_DONTNEED) == 0 &&
+	     mem_op(&q, UBLK_IO_OP_READ, 8192, 4096, (void **)&p) == 4096 && !faults_at(p);
+	CHECK("mem --prealloc --resilient: a page is touched before the driver is told its address", ok);
+	ok = mem_op(&q, UBLK_IO_OP_WRITE_ZEROES, 0, 1 << 20, NULL) == 0 &&
+	     mem_op(&q, UBLK_IO_OP_READ, 0, 1 << 20, (void **)&p) == 1 << 20 && all_zero(p, 1 << 20);
+	CHECK("mem --prealloc --resilient: zeroes are zeroes", ok);
+	backend_mem.close(&dev);
+}
+
 /* A RAM disk is as large as it was asked for, or there is none: on 32 bit no part of it. */
 static void test_mem_large(void)
 {
@@ -429,6 +452,7 @@ int main(void)
 	test_mem_shared();
 	test_mem_race();
 	test_mem_prealloc();
+	test_mem_prealloc_shared();
 	test_mem_large();
 	return test_end();
 }
