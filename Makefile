@@ -20,7 +20,7 @@ V ?= 0
 Q = $(if $(filter 1,$(V)),,@)
 
 # the rooms: CONTRIBUTING.md has a map of them
-sources = $(sort $(wildcard *.c lib/*.c host/*.c serve/*.c cli/*.c))
+sources = $(sort $(wildcard *.c lib/*.c host/*.c store/*.c serve/*.c cli/*.c))
 headers = $(sort $(wildcard *.h */*.h))
 # where objects go, and with another O the program as well
 O ?= build

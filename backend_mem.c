@@ -8,7 +8,7 @@
  * what was never written reads zeroes that are mapped elsewhere, and a
  * discarded page is given back. So a device may be far larger than memory; what
  * would take the last of that is refused with -ENOSPC before it is taken, see
- * mem_afford().
+ * ram_afford().
  *
  * With --resilient the memory is a memfd, which the server's guard has open as
  * well, so that it outlives a server. There a fault takes a page even to read a
@@ -18,6 +18,7 @@
 #include "host/memory.h"
 #include "lib/say.h"
 #include "lib/sys.h"
+#include "store/ram.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,32 +34,19 @@
 #define MAX_DISCARD	(128U << 20)
 #define MAX_ZERO_FILL	(1U << 20)
 
-#define GRANT		(64LL << 20)	/* taken before the kernel is asked again what is left; less of little: */
-#define SHARES		64		/* as so many RAM disks may be told the same at the same time */
-
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ	22	/* Linux 5.14 */
 #endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE	23	/* Linux 5.14 */
 #endif
-#ifndef MADV_DONTNEED_LOCKED
-#define MADV_DONTNEED_LOCKED	24	/* Linux 5.18 */
-#endif
 #ifndef SEEK_DATA
 #define SEEK_DATA		3
 #define SEEK_HOLE		4
 #endif
-#ifndef FALLOC_FL_PUNCH_HOLE
-#define FALLOC_FL_KEEP_SIZE	1	/* linux/falloc.h: not every libc has it */
-#define FALLOC_FL_PUNCH_HOLE	2
-#endif
 
 struct mem {
-	char *base;
-	uint64_t page;		/* bytes */
-	uint64_t len;		/* of the mapping: dev->size in whole pages */
-	int fd;			/* --resilient: the memory; else -1 */
+	struct ram ram;		/* --resilient: with a descriptor */
 	bool keeps;		/* --prealloc: what is there stays */
 	char *zeroes;		/* max_io bytes that nobody writes */
 
@@ -84,94 +72,23 @@ struct mem {
 	 * who reads or zeroes turns to the page itself.
 	 */
 	unsigned char *present;
-	unsigned page_shift;	/* of page */
-	unsigned take_shift;	/* of the bytes that the first write to a page may take: itself, or a huge one */
-	int64_t budget;		/* bytes; any queue's thread */
 	unsigned going;		/* calls of mem_drop() under way; any queue's thread */
 };
-
-/*
- * May so many bytes more be taken? There is no telling beforehand whether the
- * kernel will find a page, and where it does not it looks for one for ever, or
- * kills a process to get one. So it is asked now and then what is left. If that
- * is little because of RAM disks, whose memory is locked, the rest is not ours;
- * if because of others, they will be made to give some back. What is swapped
- * out to us gets none of the last: it is to make room, not to wait for it.
- */
-static bool mem_afford(struct mem *m, int64_t bytes, bool swap)
-{
-	struct memory memory;
-	int64_t left;
-
-	if (__atomic_sub_fetch(&m->budget, bytes, __ATOMIC_RELAXED) >= 0 && !swap)
-		return true;
-	memory_get(&memory);
-	left = memory.left;
-	if (left < bytes && (swap || memory.locked > memory.total / 2)) {
-		__atomic_store_n(&m->budget, 0, __ATOMIC_RELAXED);
-		return false;
-	}
-	left = left / SHARES < GRANT ? left / SHARES : GRANT;
-	__atomic_store_n(&m->budget, left > bytes ? left - bytes : 0, __ATOMIC_RELAXED);
-	return true;
-}
-
-/*
- * Touch every page, with progress. The kernel would go
- * through with it and kill whoever is in the way, so all that is still to come
- * must be left at each step. Returns 0 or -errno.
- */
-static int mem_prealloc(const struct mem *m)
-{
-	const uint64_t step = 64 << 20;
-	struct memory memory;
-
-	for (uint64_t off = 0; off < m->len; off += step) {
-		uint64_t n = m->len - off < step ? m->len - off : step;
-
-		memory_get(&memory);
-		if (memory.left < (int64_t)(m->len - off))
-			return -ENOMEM;
-		if (madvise(m->base + off, n, MADV_POPULATE_WRITE))
-			return -errno;
-		progress("of memory taken", off + n, m->len);
-	}
-	return 0;
-}
 
 static void mem_close(struct dev *dev)
 {
 	struct mem *m = dev->priv;
 
-	pages_put(m->base, m->len);
+	ram_close(&m->ram);
 	pages_put(m->zeroes, dev->max_io);
-	fd_close(m->fd);
-	pages_put(m->present, m->len >> m->page_shift);
+	pages_put(m->present, m->ram.len >> m->ram.page_shift);
 	pages_put(m, sizeof(*m));
 	dev->priv = NULL;
 }
 
-/* Private to this process, or shared with the guard and with the servers after this one. */
-static int mem_map(struct dev *dev, struct mem *m)
-{
-	const bool shared = dev->bounce;
-
-	if (shared) {
-		m->fd = (int)syscall(SYS_memfd_create, "ublk-mem", 1U /* MFD_CLOEXEC */);
-		if (m->fd < 0 || ftruncate(m->fd, (off_t)m->len))
-			return -errno;
-	}
-	m->zeroes = pages_map(dev->max_io, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (!m->zeroes)
-		return -errno;
-	m->base = pages_map(m->len, PROT_READ | PROT_WRITE,
-			    MAP_NORESERVE | (shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS), m->fd, 0);
-	return m->base ? 0 : -errno;
-}
-
 static int mem_map_present(struct mem *m)
 {
-	const uint64_t len = m->len >> m->page_shift;
+	const uint64_t len = m->ram.len >> m->ram.page_shift;
 
 	m->present = pages_map(len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (!m->present)
@@ -211,32 +128,22 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 	dev->priv = m = pages_get(sizeof(*m));
 	if (!m)
 		return -ENOMEM;
-	m->fd = -1;
+	m->ram.fd = -1;
 	m->keeps = o->prealloc;
-	m->page = page;
-	m->page_shift = (unsigned)__builtin_ctzll(page);
-	/* the largest that a fault takes: as much as one page of page table entries, of 8 bytes, can map */
-	m->take_shift = (unsigned)__builtin_ctzll(o->huge ? page / 8 * page : page);
-	m->len = (o->size + page - 1) / page * page;
-	ret = mem_map(dev, m);
-	if (ret) {
-		*why = m->len > SIZE_MAX ? "a 32-bit program has no addresses for that much" :
-		       "the kernel does not map that much memory (vm.overcommit_memory, ulimit -v)";
+	ret = ram_open(&m->ram, o->resilient ? "ublk-mem" : NULL, o->size, 0, o->huge, why);
+	if (ret)
 		goto out;
-	}
-	/* not by default: one sector written would take 2 MiB. EINVAL: kernel without */
-	(void)madvise(m->base, m->len, o->huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-	(void)madvise(m->base, m->len, MADV_DONTDUMP);	/* the users' data is not for core files */
-	if (m->fd < 0)
-		(void)madvise(m->base, m->len, MADV_DONTFORK);	/* and no child's copy of it */
-	if (o->prealloc) {
-		ret = mem_prealloc(m);
+	m->zeroes = pages_map(dev->max_io, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (!m->zeroes) {
+		ret = -errno;
+	} else if (o->prealloc) {
+		ret = ram_take_all(&m->ram);
 		if (ret)
 			*why = "more than is left of memory, and --prealloc takes it all";
 	} else {
 		mem_warn(dev);
 	}
-	if (!ret && (!m->keeps || m->fd >= 0))
+	if (!ret && (!m->keeps || m->ram.fd >= 0))
 		ret = mem_map_present(m);
 out:
 	if (ret)
@@ -247,9 +154,9 @@ out:
 /* The pages that a range touches, as a part of m->present. */
 static inline unsigned char *mem_pages(const struct mem *m, uint64_t off, uint64_t len, size_t *nr)
 {
-	const uint64_t first = off >> m->page_shift;
+	const uint64_t first = off >> m->ram.page_shift;
 
-	*nr = ((off + len - 1) >> m->page_shift) - first + 1;
+	*nr = ((off + len - 1) >> m->ram.page_shift) - first + 1;
 	return m->present + first;
 }
 
@@ -266,10 +173,10 @@ static void mem_zero(const struct mem *m, uint64_t off, uint64_t len)
 	uint64_t n;
 
 	for (; len; off += n, len -= n) {
-		n = m->page - (off & (m->page - 1));
+		n = m->ram.page - (off & (m->ram.page - 1));
 		n = n < len ? n : len;
-		if (m->present[off >> m->page_shift] || mem_going(m))
-			memset(m->base + off, 0, n);
+		if (m->present[off >> m->ram.page_shift] || mem_going(m))
+			memset(m->ram.base + off, 0, n);
 	}
 }
 
@@ -287,16 +194,15 @@ static int mem_drop(const struct queue *q, struct mem *m, uint64_t off, uint64_t
 {
 	size_t nr;
 	unsigned char *present = mem_pages(m, off, len, &nr);
-	int ret = 0;
+	int ret;
 
 	__atomic_add_fetch(&m->going, 1, __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_RELEASE);	/* pairs with mem_going() */
 	memset(present, 0, nr);
 	queue_copying(q, off, len, mem_keep);
-	if (madvise(m->base + off, len, MADV_DONTNEED_LOCKED)) {
-		ret = -errno;
+	ret = ram_drop(&m->ram, off, len);
+	if (ret)
 		memset(present, 1, nr);
-	}
 	__atomic_sub_fetch(&m->going, 1, __ATOMIC_RELEASE);
 	return ret;
 }
@@ -309,20 +215,20 @@ static int mem_give_back(const struct queue *q, struct mem *m, const struct io *
 {
 	const bool zero = io->op == UBLK_IO_OP_WRITE_ZEROES;
 	const uint64_t stop = io->off + io->len;
-	const uint64_t first = (io->off + m->page - 1) & ~(m->page - 1), end = stop & ~(m->page - 1);
+	const uint64_t first = (io->off + m->ram.page - 1) & ~(m->ram.page - 1), end = stop & ~(m->ram.page - 1);
 	const bool whole = first < end;
 	int ret;
 
 	if (!zero && (!whole || m->keeps))
 		return 0;
 	if (m->keeps) {
-		memset(m->base + io->off, 0, io->len);
+		memset(m->ram.base + io->off, 0, io->len);
 		return 0;
 	}
-	if (m->fd >= 0) {	/* fills the ends as well, and takes no page for that */
+	if (m->ram.fd >= 0) {	/* fills the ends as well, and takes no page for that */
 		if (whole)
-			memset(m->present + (first >> m->page_shift), 0, (end - first) >> m->page_shift);
-		return fallocate(m->fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, (off_t)io->off, (off_t)io->len) ? -errno : 0;
+			memset(m->present + (first >> m->ram.page_shift), 0, (end - first) >> m->ram.page_shift);
+		return ram_drop(&m->ram, io->off, io->len);
 	}
 	if (!whole) {
 		mem_zero(m, io->off, io->len);
@@ -339,18 +245,18 @@ static int mem_give_back(const struct queue *q, struct mem *m, const struct io *
 /* The memory that a write may take, in bytes: what is not there of these pages, or the huge pages they become part of. */
 static int64_t mem_missing(const struct mem *m, uint64_t off, const unsigned char *present, size_t nr)
 {
-	const uintptr_t first = (uintptr_t)m->base + off;
+	const uintptr_t first = (uintptr_t)m->ram.base + off;
 	uintptr_t unit, last = 0;
 	int64_t units = 0;
 
 	for (size_t i = 0; i < nr; i++) {
 		if (present[i])
 			continue;
-		unit = (first + i * m->page) >> m->take_shift;
+		unit = (first + i * m->ram.page) >> m->ram.take_shift;
 		units += unit != last;
 		last = unit;
 	}
-	return units << m->take_shift;
+	return units << m->ram.take_shift;
 }
 
 /*
@@ -361,9 +267,9 @@ static int64_t mem_missing(const struct mem *m, uint64_t off, const unsigned cha
  */
 static void mem_touch(const struct mem *m, uint64_t off, uint64_t len, int how)
 {
-	const uint64_t first = off & ~(m->page - 1);
+	const uint64_t first = off & ~(m->ram.page - 1);
 
-	(void)madvise(m->base + first, (size_t)(off + len - first), how);	/* before 5.14: by the driver */
+	(void)madvise(m->ram.base + first, (size_t)(off + len - first), how);	/* before 5.14: by the driver */
 }
 
 static int mem_write(struct mem *m, struct io *io)
@@ -372,18 +278,18 @@ static int mem_write(struct mem *m, struct io *io)
 	int64_t missing;
 	size_t nr;
 
-	io->buf = m->base + io->off;
+	io->buf = m->ram.base + io->off;
 	if (!m->present)
 		return (int)io->len;
 	present = mem_pages(m, io->off, io->len, &nr);
 	if (memchr(present, 0, nr)) {
 		missing = mem_missing(m, io->off, present, nr);
 		/* what an earlier server took costs nothing */
-		if (m->fd >= 0 && lseek(m->fd, (off_t)io->off, SEEK_HOLE) >= (off_t)(io->off + io->len))
+		if (m->ram.fd >= 0 && lseek(m->ram.fd, (off_t)io->off, SEEK_HOLE) >= (off_t)(io->off + io->len))
 			missing = 0;
-		if (missing && !mem_afford(m, missing, io->flags & UBLK_IO_F_SWAP))
+		if (missing && !ram_afford(&m->ram, missing, io->flags & UBLK_IO_F_SWAP))
 			return -ENOSPC;
-		if (m->fd >= 0)
+		if (m->ram.fd >= 0)
 			mem_touch(m, io->off, io->len, MADV_POPULATE_WRITE);
 		memset(present, 1, nr);
 	}
@@ -399,7 +305,7 @@ static inline int mem_read(const struct mem *m, struct io *io)
 	const unsigned char *present;
 	size_t nr;
 
-	io->buf = m->base + io->off;
+	io->buf = m->ram.base + io->off;
 	if (m->present) {
 		present = mem_pages(m, io->off, io->len, &nr);
 		if (!memchr(present, 1, nr) && !mem_going(m))
@@ -417,18 +323,18 @@ static int mem_read_shared(const struct mem *m, struct io *io)
 	off_t data;
 
 	if (present && memchr(present, 0, nr)) {
-		if (lseek(m->fd, off, SEEK_HOLE) < end) {
-			data = lseek(m->fd, off, SEEK_DATA);
+		if (lseek(m->ram.fd, off, SEEK_HOLE) < end) {
+			data = lseek(m->ram.fd, off, SEEK_DATA);
 			if (data < 0 || data >= end)
 				io->buf = m->zeroes;
-			else if (pread(m->fd, io->buf, io->len, off) != (ssize_t)io->len)
+			else if (pread(m->ram.fd, io->buf, io->len, off) != (ssize_t)io->len)
 				return -EIO;	/* what is in io->buf is the tag's own buffer */
 			return (int)io->len;
 		}
 		mem_touch(m, io->off, io->len, MADV_POPULATE_READ);
 		memset(present, 1, nr);
 	}
-	io->buf = m->base + io->off;
+	io->buf = m->ram.base + io->off;
 	return (int)io->len;
 }
 
@@ -438,7 +344,7 @@ static int mem_queue(struct queue *q, struct io *io)
 
 	switch (io->op) {
 	case UBLK_IO_OP_READ:
-		return m->fd < 0 ? mem_read(m, io) : mem_read_shared(m, io);
+		return m->ram.fd < 0 ? mem_read(m, io) : mem_read_shared(m, io);
 	case UBLK_IO_OP_WRITE:
 		return mem_write(m, io);
 	case UBLK_IO_OP_FLUSH:

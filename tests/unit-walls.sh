@@ -32,19 +32,20 @@ wall "$(echo lib/*)" 'lib/.*' "lib/ stands on the ground"
 wall "$(echo include/*)" 'include/.*|uring\.h' "a contract names types, not rooms"
 wall "$(echo host/*)" 'host/.*|lib/.*|include/(steps|ublk_cmd)\.h' "the machine knows no queue, no backend and no command line"
 wall "ublk.c" 'host/.*|include/.*|lib/.*' "the engine stands below processes and command line"
-wall "$(echo backend_*.c)" 'include/backend\.h|host/.*|lib/.*' "a backend knows its contract and the machine"
+wall "$(echo backend_*.c)" 'include/backend\.h|store/ram\.h|host/.*|lib/.*' "a backend knows its contract and the machine"
+wall "$(echo store/*)" 'store/.*|include/backend\.h|host/.*|lib/.*' "what is kept in memory knows no server and no command line"
 wall "$(echo serve/*)" 'serve/.*|host/.*|include/.*|lib/.*' "processes around a server know no command line"
 wall "$(echo cli/*)" 'cli/(args|backends|find|out|verbs)\.h|serve/(cookie|serve|stop)\.h|host/.*|include/.*|lib/.*' "a verb knows the doors, not what is behind them"
 
 silent "$(echo lib/*)" '"/' "no file has a name in lib/"
 silent "ublk.c" '"/(proc|sys)|STDOUT_FILENO|argv' "/proc, /sys, stdout and the command line are others'"
 silent "host/usage.c host/usage.h" 'node_try|node_open|"/dev/' "who looks for users opens no device"
-silent "$(echo lib/*.c host/*.c ublk.c backend_*.c serve/*.c cli/*.c)" '\b(malloc|calloc|realloc|printf|fprintf|snprintf|strcat)\(|<stdio\.h>' "neither stdio nor malloc()"
-silent "$(echo host/*.c ublk.c backend_*.c serve/*.c cli/*.c)" '\bmmap\(' "pages_map() maps, and cuts no size"
-silent "$(echo lib/*.c host/*.c ublk.c backend_*.c serve/*.c)" '\bprint\(|"cli/' "stdout is the verbs'"
+silent "$(echo lib/*.c host/*.c ublk.c backend_*.c store/*.c serve/*.c cli/*.c)" '\b(malloc|calloc|realloc|printf|fprintf|snprintf|strcat)\(|<stdio\.h>' "neither stdio nor malloc()"
+silent "$(echo host/*.c ublk.c backend_*.c store/*.c serve/*.c cli/*.c)" '\bmmap\(' "pages_map() maps, and cuts no size"
+silent "$(echo lib/*.c host/*.c ublk.c backend_*.c store/*.c serve/*.c)" '\bprint\(|"cli/' "stdout is the verbs'"
 
 # no room stands on itself: includes have an order
-loops=$(for file in *.[ch] {lib,include,host,serve,cli}/*.[ch]; do
+loops=$(for file in *.[ch] {lib,include,host,store,serve,cli}/*.[ch]; do
 	sed -n "s|^#include \"\(.*\)\.h\"\$|${file%.?} \1|p" "$file"
 done | tsort 2>&1 >/dev/null)
 if [ "$loops" ]; then

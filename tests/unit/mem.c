@@ -14,6 +14,7 @@ static int late_madvise(void *p, size_t len, int advice)
 }
 
 #define madvise late_madvise
+#include "store/ram.c"
 #include "backend_mem.c"
 #undef madvise
 #include "tests/unit/fake.h"
@@ -199,7 +200,7 @@ static void test_mem_shared(void)
 	struct server s = { 0 };
 	struct queue q = { .dev = &dev, .s = &s };
 	struct stat before, after;
-	struct { char *base; uint64_t page, len; int fd; char *zeroes; unsigned char *present; } *m;	/* struct mem */
+	struct mem *m;
 	void *p = NULL;
 	bool ok;
 
@@ -207,28 +208,28 @@ static void test_mem_shared(void)
 	m = dev.priv;
 	srand(1);
 	ok = ok && mem_op(&q, UBLK_IO_OP_READ, 0, 1 << 20, &p) == 1 << 20 && all_zero(p, 1 << 20) &&
-	     fstat(m->fd, &after) == 0 && after.st_blocks == 0;
+	     fstat(m->ram.fd, &after) == 0 && after.st_blocks == 0;
 	CHECK("mem --resilient: reading a device that nobody wrote takes no memory", ok);
 	for (unsigned i = 0; i < 200; i++) {	/* every other page of the second half is never written */
 		(void)mem_op(&q, UBLK_IO_OP_WRITE, (uint64_t)(i % 64) * 2 * 4096, 4096, &p);
 		memset(p, 7, 4096);
 		memset(model + (uint64_t)(i % 64) * 2 * 4096, 7, 4096);
 	}
-	ok = fstat(m->fd, &before) == 0 && shared_ops(&q, model, &before, 2000) &&
-	     fstat(m->fd, &after) == 0 && before.st_blocks == after.st_blocks;
+	ok = fstat(m->ram.fd, &before) == 0 && shared_ops(&q, model, &before, 2000) &&
+	     fstat(m->ram.fd, &after) == 0 && before.st_blocks == after.st_blocks;
 	CHECK("mem --resilient: nor does reading holes beside data", ok && before.st_blocks == 64 * 8);
 	memset(m->present, 0, 256);
 	CHECK("mem --resilient: the next server reads the same", shared_ops(&q, model, &before, 2000) &&
-	      fstat(m->fd, &after) == 0 && before.st_blocks == after.st_blocks);
+	      fstat(m->ram.fd, &after) == 0 && before.st_blocks == after.st_blocks);
 	/* as a new server finds it: nothing in its page tables */
-	ok = madvise(m->base, 1 << 20, MADV_DONTNEED) == 0;
+	ok = madvise(m->ram.base, 1 << 20, MADV_DONTNEED) == 0;
 	memset(m->present, 0, 256);
-	ok = ok && mem_op(&q, UBLK_IO_OP_READ, 0, 4096, &p) == 4096 && p == m->base;
+	ok = ok && mem_op(&q, UBLK_IO_OP_READ, 0, 4096, &p) == 4096 && p == m->ram.base;
 	CHECK("mem --resilient: a page is touched before the driver is told its address", ok && !faults_at(p));
 	CHECK("mem --resilient: reads, writes, zeroes as in a model", shared_ops(&q, model, NULL, 20000));
 	ok = mem_op(&q, UBLK_IO_OP_DISCARD, 0, 1 << 20, NULL) == 0 &&
 	     mem_op(&q, UBLK_IO_OP_READ, 0, 1 << 20, &p) == 1 << 20 && all_zero(p, 1 << 20) &&
-	     fstat(m->fd, &after) == 0 && after.st_blocks == 0;
+	     fstat(m->ram.fd, &after) == 0 && after.st_blocks == 0;
 	CHECK("mem --resilient: nor does reading what was discarded", ok);
 	backend_mem.close(&dev);
 }
@@ -283,7 +284,7 @@ static bool race_zeroes_left(void)
 	const struct mem *m = race_dev.priv;
 
 	for (unsigned i = 0; i < RACE_PAGES; i++)
-		if (!m->present[i] && !all_zero(m->base + i * 4096, 4096))
+		if (!m->present[i] && !all_zero(m->ram.base + i * 4096, 4096))
 			return false;
 	return true;
 }
