@@ -632,7 +632,7 @@ static int file_open_at(struct dev *dev, const struct options *o, struct file *f
 		return -EINVAL;
 	}
 	f->is_bdev = S_ISBLK(st.st_mode);
-	if (f->is_bdev && !o->read_only)
+	if (f->is_bdev && (!o->read_only || o->snapshot))
 		flags |= O_EXCL;	/* not one that is mounted or otherwise claimed */
 	fd = file_reopen(at, o->path, (o->read_only ? O_RDONLY : O_RDWR) | flags, why);
 	if (!o->read_only && (fd == -EROFS || fd == -EACCES || fd == -EPERM)) {

@@ -18,12 +18,15 @@
 #include "host/memory.h"
 #include "lib/say.h"
 #include "lib/sys.h"
+#include "lib/text.h"
+#include "store/image.h"
 #include "store/ram.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -108,15 +111,108 @@ static void mem_warn(const struct dev *dev)
 			       (unsigned long long)dev->size >> 20, (unsigned long long)memory.available >> 20);
 }
 
+/* The pages that a range touches, as a part of m->present. */
+static inline unsigned char *mem_pages(const struct mem *m, uint64_t off, uint64_t len, size_t *nr)
+{
+	const uint64_t first = off >> m->ram.page_shift;
+
+	*nr = ((off + len - 1) >> m->ram.page_shift) - first + 1;
+	return m->present + first;
+}
+
+static void mem_there(const struct mem *m, uint64_t off, uint64_t len)
+{
+	size_t nr;
+	unsigned char *present = mem_pages(m, off, len, &nr);
+
+	memset(present, 1, nr);
+}
+
+static int mem_put(void *to, uint64_t off, const char *data, uint64_t len)
+{
+	struct mem *m = to;
+	const uint64_t first = off & ~(m->ram.page - 1);
+
+	if (!m->keeps && !ram_afford(&m->ram, (int64_t)(off + len - first), false))
+		return -ENOMEM;
+	/* a guard has no pages in its page tables, and what a server has there it learns by itself: mem_touch() */
+	if (m->ram.fd >= 0)
+		return pwrite(m->ram.fd, data, len, (off_t)off) == (ssize_t)len ? 0 : -ENOMEM;
+	if (!m->keeps)
+		mem_there(m, off, len);
+	memcpy(m->ram.base + off, data, len);
+	return 0;
+}
+
+static char why_text[160];	/* what *why points to when it has a figure in it */
+
+/* --load: what the RAM disk begins with, before anybody can see it. */
+static int mem_load(const struct dev *dev, struct mem *m, int fd, uint64_t source, const char **why)
+{
+	uint64_t got;
+	int ret = image_load(fd, source, dev->size, mem_put, m, &got);
+
+	if (ret == -EFBIG)
+		*why = "it holds more than SIZE";
+	if (ret != -ENOMEM)
+		return ret;
+	text_print(why_text, sizeof(why_text), "no memory is left for it: %llu bytes were loaded", (unsigned long long)got);
+	*why = why_text;
+	return ret;
+}
+
+/*
+ * Open what is to be loaded. Its size goes to *size; 0: that is not known before
+ * its end. What is more than there is of memory is refused. Returns a descriptor
+ * or -errno.
+ */
+static int mem_source(const struct options *o, uint64_t *size, const char **why)
+{
+	int fd = o->path_fd ? fcntl(o->path_fd, F_DUPFD_CLOEXEC, 0) : open(o->load, O_RDONLY | O_NOCTTY | O_CLOEXEC);
+	struct memory memory;
+	struct stat st;
+	uint64_t takes;
+
+	*size = 0;
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st)) {
+		close(fd);
+		return -EIO;
+	}
+	if (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) {
+		const off_t here = lseek(fd, 0, SEEK_CUR), end = lseek(fd, 0, SEEK_END);
+
+		*size = here >= 0 && end > here && lseek(fd, here, SEEK_SET) == here ? (uint64_t)(end - here) : 0;
+	}
+	takes = S_ISREG(st.st_mode) && (uint64_t)st.st_blocks * 512 < *size ? (uint64_t)st.st_blocks * 512 : *size;
+	memory_get(&memory);
+	if (o->size && *size > o->size)
+		*why = "it holds more than SIZE";
+	else if (!o->size && !*size)
+		*why = S_ISREG(st.st_mode) ? "it is empty" : "SIZE is missing: how much will come of it cannot be told";
+	else if (memory.left < (int64_t)takes)
+		*why = "it holds more than is left of memory";
+	else
+		return fd;
+	close(fd);
+	return memory.left < (int64_t)takes ? -ENOMEM : -EINVAL;
+}
+
 static int mem_open(struct dev *dev, const struct options *o, const char **why)
 {
 	const uint64_t page = (uint64_t)getpagesize();
+	uint64_t source = 0;
 	struct mem *m;
-	int ret;
+	int ret, fd = -1;
 
+	if (o->load)
+		fd = mem_source(o, &source, why);
+	if (o->load && fd < 0)
+		return fd;
 	dev->block_size = o->block_size ? (uint32_t)o->block_size : 512;
 	dev->physical_block_size = (uint32_t)page;
-	dev->size = o->size;
+	dev->size = o->size ? o->size : (source + dev->block_size - 1) / dev->block_size * dev->block_size;
 	dev->max_io = (uint32_t)o->max_io;
 	dev->max_discard = o->prealloc ? 0 : MAX_DISCARD;
 	dev->max_write_zeroes = o->prealloc ? MAX_ZERO_FILL : MAX_DISCARD;
@@ -126,11 +222,13 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 	dev->bounce = o->resilient;
 
 	dev->priv = m = pages_get(sizeof(*m));
-	if (!m)
+	if (!m) {
+		fd_close(fd);
 		return -ENOMEM;
+	}
 	m->ram.fd = -1;
 	m->keeps = o->prealloc;
-	ret = ram_open(&m->ram, o->resilient ? "ublk-mem" : NULL, o->size, 0, o->huge, why);
+	ret = ram_open(&m->ram, o->resilient ? "ublk-mem" : NULL, dev->size, 0, o->huge, why);
 	if (ret)
 		goto out;
 	m->zeroes = pages_map(dev->max_io, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -145,19 +243,13 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 	}
 	if (!ret && (!m->keeps || m->ram.fd >= 0))
 		ret = mem_map_present(m);
+	if (!ret && o->load)
+		ret = mem_load(dev, m, fd, source, why);
 out:
+	fd_close(fd);
 	if (ret)
 		mem_close(dev);
 	return ret;
-}
-
-/* The pages that a range touches, as a part of m->present. */
-static inline unsigned char *mem_pages(const struct mem *m, uint64_t off, uint64_t len, size_t *nr)
-{
-	const uint64_t first = off >> m->ram.page_shift;
-
-	*nr = ((off + len - 1) >> m->ram.page_shift) - first + 1;
-	return m->present + first;
 }
 
 /* With a 0 in m->present: are pages going, so that it says nothing? */
@@ -183,10 +275,7 @@ static void mem_zero(const struct mem *m, uint64_t off, uint64_t len)
 /* A WRITE whose copy is still to come: its pages stay what it has made of them. */
 static void mem_keep(struct dev *dev, uint64_t off, uint64_t len)
 {
-	size_t nr;
-	unsigned char *present = mem_pages(dev->priv, off, len, &nr);
-
-	memset(present, 1, nr);
+	mem_there(dev->priv, off, len);
 }
 
 /* Give back whole pages: see m->present for the order of it. */

@@ -143,7 +143,8 @@ struct queue {
 
 	uint16_t q_id, depth;
 	uint64_t iods_len;
-	char *bufs;				/* DATA_COPY, dev->bounce: depth * max_io, and the spare ones */
+	char *bufs;				/* DATA_COPY, dev->bounce: one for each tag, and the spare ones */
+	size_t buf_len;				/* of each: max_io and the backend's scratch */
 	bool spare_used[SPARE_BUFS];
 	unsigned spares_done;			/* bit i: the commit of what is in i has not reached the kernel */
 	struct io **waits;			/* for a spare buffer, the first one first */
@@ -285,7 +286,7 @@ static void *io_default_buf(const struct queue *q, const struct io *io)
 			return q->s->sink;	/* until queue() says better */
 		/* fall through */
 	case DATA_COPY:
-		return q->bufs + (size_t)io->tag * q->dev->max_io;
+		return q->bufs + io->tag * q->buf_len;
 	case DATA_ZERO_COPY:
 		break;
 	}
@@ -325,7 +326,7 @@ static bool io_find_buf(struct queue *q, struct io *io, int res)
 	if (len <= io->room || io->op > UBLK_IO_OP_WRITE)
 		return true;
 	memory_get(&memory);
-	if (memory.left > (int64_t)len) {
+	if (memory.left > (int64_t)len + q->dev->scratch) {
 		io->room = len;
 		return true;
 	}
@@ -337,7 +338,7 @@ static bool io_find_buf(struct queue *q, struct io *io, int res)
 		}
 	}
 	if (io->spare) {
-		io->buf = q->bufs + (size_t)(q->depth + io->spare - 1) * q->dev->max_io;
+		io->buf = q->bufs + (q->depth + io->spare - 1) * q->buf_len;
 		return true;
 	}
 	io->state = IO_WAITS;
@@ -794,14 +795,17 @@ static uint64_t iods_size(unsigned depth)
 
 static uint64_t bufs_size(const struct queue *q)
 {
-	return ((uint64_t)q->depth + SPARE_BUFS) * q->dev->max_io;
+	return ((uint64_t)q->depth + SPARE_BUFS) * q->buf_len;
 }
 
 static int queue_map_bufs(struct queue *q)
 {
-	const uint64_t len = bufs_size(q);
-	void *p = pages_get(len);
+	uint64_t len;
+	void *p;
 
+	q->buf_len = (size_t)q->dev->max_io + q->dev->scratch;
+	len = bufs_size(q);
+	p = pages_get(len);
 	if (!p)
 		return -errno;
 	q->bufs = p;
@@ -810,7 +814,7 @@ static int queue_map_bufs(struct queue *q)
 	/* nor be copied for a child that does not look at it */
 	(void)madvise(p, (size_t)len, MADV_DONTFORK);
 	if (q->dev->data_path == DATA_COPY)
-		memset(q->bufs + (size_t)q->depth * q->dev->max_io, 0, (size_t)SPARE_BUFS * q->dev->max_io);
+		memset(q->bufs + q->depth * q->buf_len, 0, SPARE_BUFS * q->buf_len);
 	return 0;
 }
 
@@ -1327,12 +1331,7 @@ static int dev_flush(struct ctrl *c, uint32_t id)
 	return ret < 0 ? ret : 0;
 }
 
-/*
- * Is the device in use? In a process of its own: looking takes its time, and
- * opening the node may wait for the server, which may be us; and so that whoever
- * asks, gets the same answer. Returns 0, -EBUSY with text filled in, or -errno.
- */
-static int dev_ask(struct ctrl *c, uint32_t id, bool live, char *text, size_t len)
+int dev_ask(struct ctrl *c, uint32_t id, bool live, char *text, size_t len)
 {
 	enum { FREE, FAILED, USED };
 	const unsigned how = c->features & UBLK_F_SAFE_STOP_DEV ? 0 : USAGE_MAPPED;
@@ -1806,6 +1805,8 @@ int server_open(struct server *s)
 	if (ret)
 		return ret;
 	s->opened = true;
+	if (s->o->path_fd)	/* what was loaded from may be pulled out */
+		close(s->o->path_fd);
 	s->dev.used = s->recover;
 	if (s->recover && (s->cookie & DEV_IDENTITY) != s->dev.identity) {
 		s->why = NOT_THE_SAME;

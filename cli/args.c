@@ -53,6 +53,10 @@ static const struct option_def {
 	  "take all memory at once and keep it; default: as it is written, back on discard" },
 	{ "huge", 0, OPT_FLAG, NULL, DEVICE(huge), 0, 0, V_MAKE, "mem",
 	  "ask for transparent huge pages" },
+	{ "load", 0, OPT_STRING, "PATH", DEVICE(load), 0, 0, V_MAKE, "mem",
+	  "begin with the content of a file, a block device or, with -, standard input" },
+	{ "snapshot", 0, OPT_FLAG, NULL, DEVICE(snapshot), 0, 0, V_MAKE, "file",
+	  "keep in memory what is written, and only read PATH; see \"ublk help commit\"" },
 	{ "path", 0, OPT_STRING, "PATH", DEVICE(path), 0, 0, V_SERVE, "file",
 	  "the same as PATH: a regular file or a block device" },
 	{ "direct", 0, OPT_FLAG, NULL, DEVICE(direct), 0, 0, V_SERVE, "file",
@@ -73,11 +77,11 @@ static const struct option_def {
 	  "wait for it to become free; default: 0" },
 	{ "json", 0, OPT_FLAG, NULL, FIELD(json), 0, 0, V_LIST | V_CHECK, NULL,
 	  "for scripts" },
-	{ "quiet", 'q', OPT_FLAG, NULL, FIELD(quiet), 0, 0, V_SERVE | V_STOP | V_LIST, NULL,
+	{ "quiet", 'q', OPT_FLAG, NULL, FIELD(quiet), 0, 0, V_SERVE | V_STOP | V_LIST | V_COPY, NULL,
 	  "errors only" },
-	{ "verbose", 'v', OPT_FLAG, NULL, FIELD(verbose), 0, 0, V_SERVE | V_STOP | V_LIST, NULL,
+	{ "verbose", 'v', OPT_FLAG, NULL, FIELD(verbose), 0, 0, V_SERVE | V_STOP | V_LIST | V_COPY, NULL,
 	  "say what is done" },
-	{ "help", 'h', OPT_FLAG, NULL, FIELD(help), 0, 0, V_SERVE | V_STOP | V_LIST | V_CHECK | V_HELP, NULL,
+	{ "help", 'h', OPT_FLAG, NULL, FIELD(help), 0, 0, V_SERVE | V_STOP | V_LIST | V_CHECK | V_HELP | V_COPY, NULL,
 	  "this page" },
 #undef DEVICE
 #undef FIELD
@@ -260,6 +264,8 @@ int args_operand(struct args *a)
 
 	if (a->nr)
 		return option_store(v, a, d, v->operands, a->operands[0]);
+	if (a->job.o.load)	/* which has a size of its own */
+		return 0;
 	return a->given & 1ULL << (d - option_defs) ? 0 : args_error(v, "%s is missing", v->operands);
 }
 
@@ -267,8 +273,8 @@ int help_verb(const struct verb *v)
 {
 	char left[40];
 
-	print("usage: ublk %s %s [options]%s\n\n%s\n\noptions:\n", v->name, v->operands,
-	       v->be ? " [-- COMMAND [ARG...]]" : "", v->help);
+	print("usage: ublk %s %s [options]%s\n\n%s\n%s\noptions:\n", v->name, v->operands,
+	       v->be ? " [-- COMMAND [ARG...]]" : "", v->help, v->more ? v->more : "");
 	for (size_t i = 0; i < ARRAY_SIZE(option_defs); i++) {
 		const struct option_def *d = &option_defs[i];
 

@@ -6,10 +6,10 @@
 
 #include <string.h>
 
-extern const struct backend backend_mem, backend_file;
+extern const struct backend backend_mem, backend_file, backend_snapshot;
 
 /* By the type in a cookie, so the order is for good: new ones go to the end. */
-static const struct backend *const backends[] = { &backend_mem, &backend_file };
+static const struct backend *const backends[] = { &backend_mem, &backend_file, &backend_snapshot };
 _Static_assert(ARRAY_SIZE(backends) <= COOKIE_TYPES, "a cookie has no room for that many");
 
 const struct backend *backend_nr(unsigned nr)

@@ -7,37 +7,75 @@
 #include "host/nodes.h"
 #include "host/usage.h"
 #include "lib/read.h"
+#include "lib/sys.h"
 #include "lib/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <unistd.h>
+
+/*
+ * A descriptor of a server: the file or block device that it serves, which is
+ * the first one that it has, or a file whose name begins like this. Its path, as
+ * the kernel has it, goes to path. Opens it with these flags. Returns a
+ * descriptor or -errno.
+ */
+static int server_file(int pid, const char *begins, char *path, size_t len, int flags)
+{
+	int fd = -ENOENT;
+	const char *name;
+	struct stat st;
+	struct dir d;
+
+	text_print(path, len, "/proc/%d/fd", pid);
+	if (!dir_open(&d, AT_FDCWD, path))
+		return -errno;
+	while (fd == -ENOENT && (name = dir_next(&d))) {
+		ssize_t got;
+		uint64_t n;
+
+		if (!parse_number(name, &n) || n < 3 || fstatat(d.fd, name, &st, 0) ||
+		    !(S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)))
+			continue;
+		got = readlinkat(d.fd, name, path, len - 1);
+		path[got > 0 ? got : 0] = 0;
+		if (got <= 0 || (begins && strncmp(path, begins, strlen(begins))))
+			continue;
+		fd = openat(d.fd, name, flags | O_CLOEXEC | O_NOCTTY);
+		fd = fd < 0 ? -errno : fd;
+	}
+	dir_close(&d);
+	return fd;
+}
 
 bool info_backing(const struct ublksrv_ctrl_dev_info *info, int pid, char *path, size_t len, struct stat *st)
 {
 	const struct backend *be = backend_of(info->ublksrv_flags);
-	char fd_path[64];
-	bool found = false;
-	const char *name;
-	struct dir d;
+	bool found;
+	int fd;
 
-	if (!be || !be->identity || pid <= 0)
+	if (!be || strcmp(be->operand, "path") || pid <= 0)
 		return false;	/* in memory, or not ours */
-	text_print(fd_path, sizeof(fd_path), "/proc/%d/fd", pid);
-	dir_open(&d, AT_FDCWD, fd_path);
-	while (!found && (name = dir_next(&d))) {
-		ssize_t got;
-		uint64_t n;
-
-		if (!parse_number(name, &n) || n < 3 || fstatat(d.fd, name, st, 0) ||
-		    !(S_ISREG(st->st_mode) || S_ISBLK(st->st_mode)))
-			continue;
-		got = readlinkat(d.fd, name, path, len - 1);
-		found = got > 0;
-		path[found ? got : 0] = 0;
-	}
-	dir_close(&d);
+	fd = server_file(pid, NULL, path, len, O_PATH);
+	found = fd >= 0 && fstat(fd, st) == 0;
+	fd_close(fd);
 	return found;
+}
+
+int backing_open(int pid, int flags)
+{
+	char path[4096];
+
+	return server_file(pid, NULL, path, sizeof(path), flags);
+}
+
+int memfd_open(int pid, const char *name)
+{
+	char path[4096], begins[64];
+
+	text_print(begins, sizeof(begins), "/memfd:%s ", name);
+	return server_file(pid, begins, path, sizeof(path), O_RDWR);
 }
 
 int dev_resolve(struct ctrl *c, const char *name, uint32_t *id)

@@ -32,4 +32,14 @@ const char *resolve_why(int err);
  */
 bool info_backing(const struct ublksrv_ctrl_dev_info *info, int pid, char *path, size_t len, struct stat *st);
 
+/*
+ * Open the file that a server, process pid, has open and that list shows as the
+ * device's backing: the same one, whatever its path leads to. Returns a
+ * descriptor or -errno.
+ */
+int backing_open(int pid, int flags);
+
+/* Open the memfd of this name that a server has. Returns a descriptor or -errno. */
+int memfd_open(int pid, const char *name);
+
 #endif

@@ -15,16 +15,21 @@
 
 /* Besides those of the backends, which make a device. */
 static const struct verb verbs[] = {
-	{ "list", V_LIST, "[DEV...]", INT32_MAX, verb_list, NULL, "show devices" },
-	{ "recover", V_RECOVER, "DEV [PATH]", 3, verb_recover, NULL, "serve a device whose server has died" },
-	{ "stop", V_STOP, "DEV... | --all", INT32_MAX, verb_stop, NULL, "stop and remove devices" },
-	{ "check", V_CHECK, "", 0, verb_check, NULL, "what this machine has of what ublk needs" },
-	{ "help", V_HELP, "[VERB]", 1, verb_help, NULL, "this page, or a verb's" },
+	{ "list", V_LIST, "[DEV...]", INT32_MAX, verb_list, NULL, "show devices", NULL },
+	{ "recover", V_RECOVER, "DEV [PATH]", 3, verb_recover, NULL, "serve a device whose server has died", NULL },
+	{ "stop", V_STOP, "DEV... | --all", INT32_MAX, verb_stop, NULL, "stop and remove devices", NULL },
+	{ "commit", V_COPY, "DEV", 1, verb_commit, NULL, "write what a --snapshot has changed into its file",
+	  "The device is not to be in use. Whatever dies meanwhile but the server or the power, commit can be\n"
+	  "run again; a power cut leaves a mixture in the file.\n" },
+	{ "save", V_COPY, "DEV PATH", 2, verb_save, NULL, "the device's content as a new, sparse file; -: to stdout",
+	  "A mounted filesystem is saved as a power cut would leave it; fsfreeze(8) before, and it is whole.\n" },
+	{ "check", V_CHECK, "", 0, verb_check, NULL, "what this machine has of what ublk needs", NULL },
+	{ "help", V_HELP, "[VERB]", 1, verb_help, NULL, "this page, or a verb's", NULL },
 };
 
 static struct verb verb_of(const struct backend *be)
 {
-	return (struct verb){ be->name, V_MAKE, operand_name(be), 1, verb_make, be, be->help };
+	return (struct verb){ be->name, V_MAKE, operand_name(be), 1, verb_make, be, be->help, NULL };
 }
 
 /* The verb of this name. False: there is none. */
@@ -32,6 +37,8 @@ static bool verb_find(const char *name, struct verb *v)
 {
 	const struct backend *be = backend_find(name);
 
+	if (be && be->verb)
+		be = NULL;
 	if (be)
 		*v = verb_of(be);
 	for (size_t i = 0; i < ARRAY_SIZE(verbs) && !be; i++) {
@@ -54,7 +61,8 @@ static void help_all(void)
 
 	print("ublk " VERSION ": block devices in user space\n\nusage:\n");
 	for (unsigned nr = 0; (be = backend_nr(nr)); nr++)
-		help_line(verb_of(be));
+		if (!be->verb)
+			help_line(verb_of(be));
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
 		help_line(verbs[i]);
 	print("  ublk --version\n\n\"ublk help VERB\" or \"ublk VERB --help\" shows a verb's options.\n"

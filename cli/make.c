@@ -8,6 +8,18 @@
 #include <string.h>
 #include <unistd.h>
 
+static int make_check_snapshot(const struct verb *v, const struct options *o)
+{
+	if (o->create)
+		return args_error(v, "--snapshot: not together with --create: nothing is ever written to PATH");
+	if (o->recoverable)
+		return args_error(v, "--recoverable: the changes of a --snapshot are memory and go with the server; "
+				  "--resilient keeps them");
+	if (o->zero_copy == ZERO_COPY_ON)
+		return args_error(v, "--zero-copy=on: not together with --snapshot");
+	return 0;
+}
+
 /* What the table cannot say about one option, or says only about two together. */
 static int make_check(const struct args *a)
 {
@@ -35,7 +47,7 @@ static int make_check(const struct args *a)
 		return args_error(v, "--daemon: not together with a command");
 	if (o->create && o->read_only)
 		return args_error(v, "--create: a new file is of no use --read-only");
-	return 0;
+	return o->snapshot ? make_check_snapshot(v, o) : 0;
 }
 
 static int make_args(struct args *a)
@@ -52,6 +64,8 @@ int verb_make(const struct args *a)
 
 	if (ret)
 		return ret;
+	if (made.job.o.snapshot)
+		made.job.be = backend_find("snapshot");
 	made.job.cookie = cookie_make(backend_type(made.job.be), &made.job.o);
 	return serve(&made.job, made.command, made.daemon);
 }

@@ -13,6 +13,10 @@ int verb_list(const struct args *a);
 int verb_recover(const struct args *a);
 /* stop, del: stop and remove devices. */
 int verb_stop(const struct args *a);
+/* commit: the changes of a snapshot into its file. */
+int verb_commit(const struct args *a);
+/* save: a device's content into a file. */
+int verb_save(const struct args *a);
 /* check: what this machine has of what ublk needs. Returns what making a RAM disk would. */
 int verb_check(const struct args *a);
 /* help: all verbs, or one. */

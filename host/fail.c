@@ -31,6 +31,10 @@ static const char *const step_names[] = {
 	[STEP_FLUSH] = "write what is dirty",
 	[STEP_MKNOD] = "make the node",
 	[STEP_SERVER] = "wait for its server",
+	[STEP_CHANGES] = "look for its changes",
+	[STEP_COMMIT] = "write the changes",
+	[STEP_SAVE] = "write",
+	[STEP_READ] = "read",
 };
 
 #define HINT_DRIVER "the driver ublk_drv is not loaded and ublk has not loaded it: " \
@@ -54,6 +58,15 @@ static const struct remedy {
 	{ STEP_RING, ENOSYS, EXIT_NO_URING, "this kernel is built without io_uring (CONFIG_IO_URING)" },
 	{ STEP_RING, EPERM, EXIT_NO_URING, NULL },	/* uring_forbidden() names the cause */
 	{ STEP_RING, EACCES, EXIT_NO_URING, NULL },
+	{ STEP_CHANGES, EACCES, EXIT_PERMISSION, HINT_ROOT },
+	{ STEP_CHANGES, EBUSY, EXIT_IN_USE, NULL },
+	{ STEP_COMMIT, EACCES, EXIT_PERMISSION, NULL },
+	{ STEP_COMMIT, EPERM, EXIT_PERMISSION, NULL },
+	{ STEP_COMMIT, EBUSY, EXIT_IN_USE, NULL },
+	{ STEP_COMMIT, EWOULDBLOCK, EXIT_IN_USE, NULL },
+	{ STEP_SAVE, EACCES, EXIT_PERMISSION, NULL },
+	{ STEP_SAVE, EPERM, EXIT_PERMISSION, NULL },
+	{ STEP_SAVE, EEXIST, EXIT_FAILURE, "remove it first" },
 	{ STEP_BACKEND, EACCES, EXIT_PERMISSION, NULL },
 	{ STEP_BACKEND, EPERM, EXIT_PERMISSION, NULL },
 	{ STEP_BACKEND, EBUSY, EXIT_IN_USE, NULL },

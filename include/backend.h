@@ -35,8 +35,10 @@ struct options {
 	bool recoverable;	/* file: the device waits when its server dies */
 	bool resilient;		/* the same, and a parent that starts the next one */
 	bool prealloc, huge;	/* mem */
-	const char *path;	/* file: this and the next five */
-	int path_fd;		/* O_PATH, what path was for the caller; 0: not opened. Not open()'s to close */
+	const char *load;	/* mem: what it begins with; "-": standard input */
+	const char *path;	/* file: this and the next six */
+	bool snapshot;		/* it is only read, and what is written stays in memory */
+	int path_fd;		/* what path (O_PATH) or load (to read) was for the caller; 0: not opened. Not open()'s to close */
 	uint64_t offset;
 	bool direct, create;
 	uint64_t zero_copy;	/* ZERO_COPY_* */
@@ -82,10 +84,12 @@ struct dev {
 	uint32_t identity;		/* DEV_IDENTITY: bits that tell this storage from others; see recover */
 	bool bounce;			/* DATA_DIRECT: each tag has a buffer in io->buf as well, to copy
 					   to or from where queue() has no memory to name */
+	uint32_t scratch;		/* DATA_COPY: bytes of the backend's own behind the max_io of io->buf */
 	void *page_cache;		/* a mapping of page cache, not to be locked, or NULL */
 	uint64_t page_cache_len;
 	bool used;			/* the loop's word to close(): what open() made has become a device */
 	void *priv;			/* the backend's own */
+	void *over;			/* of one that is made upon another, whose priv is the other's */
 };
 
 /* One request, as it lies in its tag's slot. */
@@ -101,6 +105,7 @@ struct io {
 	uint32_t spare;			/* the loop's own: the spare buffer it has, from 1; 0: none */
 	uint32_t done;			/* the backend's own: bytes finished */
 	bool copying;			/* the loop's own: see queue_copying() */
+	uint8_t way;			/* the backend's own */
 	uint64_t mark;			/* the backend's own, kept from one request of the tag to the next */
 	void *buf;			/* DATA_COPY: the data; DATA_DIRECT: set by queue() */
 };
@@ -118,6 +123,7 @@ struct backend {
 	const char *name;	/* the verb, and the type that list shows */
 	const char *help;	/* a few words on it */
 	const char *operand;	/* the option that the verb's one argument stands for: "size", "path" */
+	const char *verb;	/* NULL: its name. Else it is made by another's verb, with an option */
 
 	/*
 	 * Take the options, get hold of the storage, fill in *dev. Returns 0 or

@@ -103,6 +103,14 @@ bool ctrl_is_gone(struct ctrl *c, uint32_t id, uint64_t cookie);
 int ctrl_wait_gone(struct ctrl *c, uint32_t id, uint64_t cookie, int timeout_ms);
 
 /*
+ * Is the device in use? In a process of its own: looking takes its time, and
+ * opening the node, if it is live, may wait for the server, which may be us; and
+ * so that whoever asks, gets the same answer. Returns 0, -EBUSY with text filled
+ * in, or another -errno.
+ */
+int dev_ask(struct ctrl *c, uint32_t id, bool live, char *text, size_t len);
+
+/*
  * STOP_DEV, unless somebody uses the device: the kernel itself says so where
  * it can (7.0), and before that a user who comes between look and stop loses.
  * Returns 0, or -EBUSY with text filled in, or another -errno.

@@ -100,6 +100,8 @@ int background_start(const struct job *job, struct background *bg, bool hold)
 		return fail(job->be->name, STEP_DAEMON, -bg->pid, NULL);
 	if (bg->pid == 0)
 		background_serve(job, report_fd, hold ? hold_fd : -1);
+	if (job->o.path_fd)	/* the server's alone: what it loads from may be pulled out after that */
+		close(job->o.path_fd);
 	if (hold)
 		bg->hold_fd = hold_fd;
 	else

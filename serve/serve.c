@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/wait.h>
 
 /*
@@ -16,8 +17,13 @@
  */
 static void job_look(struct job *job)
 {
-	int fd = job->o.path && !job->o.create ? open(job->o.path, O_PATH | O_CLOEXEC) : -1;
+	const struct options *o = &job->o;
+	int fd = -1;
 
+	if (o->load)
+		fd = strcmp(o->load, "-") ? open(o->load, O_RDONLY | O_NOCTTY | O_CLOEXEC) : fcntl(0, F_DUPFD_CLOEXEC, 3);
+	else if (o->path && !o->create)
+		fd = open(o->path, O_PATH | O_CLOEXEC);
 	job->o.path_fd = fd < 0 ? 0 : fd;
 }
 

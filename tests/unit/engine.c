@@ -25,7 +25,7 @@ static struct dev test_dev = {
 static struct server test_server;
 static char test_bufs[4 * (64 << 10)];
 static struct queue test_queue = {
-	.iods = test_iods, .dev = &test_dev, .s = &test_server, .bufs = test_bufs,
+	.iods = test_iods, .dev = &test_dev, .s = &test_server, .bufs = test_bufs, .buf_len = 64 << 10,
 };
 
 static int check_iod(unsigned op, uint64_t sector, uint32_t sectors)

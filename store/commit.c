@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/* commit: see commit.h. */
+#include "store/commit.h"
+#include "lib/say.h"
+#include "lib/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#define PASSES		4	/* over what changes while it is written */
+#define RUN_MAX		256U	/* pages that are written at once */
+
+#ifndef FALLOC_FL_PUNCH_HOLE
+#define FALLOC_FL_KEEP_SIZE	1	/* linux/falloc.h: not every libc has it */
+#define FALLOC_FL_PUNCH_HOLE	2
+#endif
+
+struct commit {
+	struct changes *c;
+	int fd;
+	char *zeroes;		/* as many as a run may have */
+	bool no_holes;		/* the file takes none */
+	uint64_t done, all;	/* pages, for the progress */
+};
+
+static int pwrite_all(int fd, const char *p, uint64_t n, uint64_t off)
+{
+	while (n) {
+		ssize_t put = pwrite(fd, p, n, (off_t)off);
+
+		if (put < 0 && errno == EINTR)
+			continue;
+		if (put <= 0)
+			return put ? -errno : -EIO;
+		p += put;
+		off += (uint64_t)put;
+		n -= (uint64_t)put;
+	}
+	return 0;
+}
+
+/* Zeroes, as a hole where that can be had. */
+static int commit_zero(struct commit *w, uint64_t off, uint64_t len)
+{
+	if (!w->no_holes && fallocate(w->fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, (off_t)off, (off_t)len) == 0)
+		return 0;
+	if (!w->no_holes && errno != EOPNOTSUPP && errno != EINVAL)
+		return -errno;
+	w->no_holes = true;
+	return pwrite_all(w->fd, w->zeroes, len, off);
+}
+
+/*
+ * Mark the page as sent, and those after it that are where it is. What is
+ * marked already a commit before this one has left: it may have got no further.
+ * Returns how many.
+ */
+static uint64_t commit_mark(struct changes *c, uint64_t page, bool first_pass, bool *zero)
+{
+	const uint64_t nr = changes_pages(c);
+	uint64_t run = 0;
+
+	for (; run < RUN_MAX && page + run < nr; run++) {
+		enum page_state state = changes_state(c, page + run);
+
+		if (state == PAGE_FILE || (run && state_is_zero(state) != *zero))
+			break;
+		if (!run)
+			*zero = state_is_zero(state);
+		if (state == PAGE_MEMORY || state == PAGE_ZERO) {
+			if (!changes_send(c, page + run, state))
+				break;
+		} else if (!first_pass) {
+			break;
+		}
+	}
+	return run;
+}
+
+/* All that differs once. Returns the pages written, or -errno. */
+static int64_t commit_pass(struct commit *w, bool first)
+{
+	struct changes *c = w->c;
+	const unsigned shift = c->ram.page_shift;
+	uint64_t run, off, len;
+	int64_t written = 0;
+	bool zero = false;
+	int ret = 0;
+
+	for (uint64_t page = 0; (page = changes_next(c, page)) < changes_pages(c); page += run ? run : 1) {
+		run = commit_mark(c, page, first, &zero);
+		if (!run)
+			continue;
+		off = page << shift;
+		len = ((run - 1) << shift) + changes_page_len(c, page + run - 1);
+		ret = zero ? commit_zero(w, c->head->offset + off, len) :
+			     pwrite_all(w->fd, c->ram.base + off, len, c->head->offset + off);
+		if (ret)
+			return ret;
+		written += (int64_t)run;
+		w->done += run;
+		if (first)
+			progress("written", w->done < w->all ? w->done : w->all, w->all);
+	}
+	return written;
+}
+
+int commit_write(struct changes *c, int fd)
+{
+	const uint64_t len = (uint64_t)RUN_MAX << c->ram.page_shift;
+	struct commit w = { .c = c, .fd = fd, .zeroes = pages_get(len) };
+	int64_t n = 0;
+
+	if (!w.zeroes)
+		return -ENOMEM;
+	for (uint64_t page = 0; (page = changes_next(c, page)) < changes_pages(c); page++)
+		w.all++;
+	for (unsigned i = 0; i < PASSES && (i == 0 || n > 0); i++)
+		n = commit_pass(&w, i == 0);
+	pages_put(w.zeroes, len);
+	if (n > 0)	/* the last pass found some as well */
+		n = -EBUSY;
+	if (n == 0 && fdatasync(fd))
+		n = -errno;
+	return (int)n;
+}
+
+void commit_give(struct changes *c)
+{
+	c->head->given = 0;
+	__atomic_store_n(&c->head->giving, 1, __ATOMIC_RELEASE);
+}
+
+bool commit_given(const struct changes *c, uint64_t *done)
+{
+	*done = __atomic_load_n(&c->head->given, __ATOMIC_RELAXED);
+	return !__atomic_load_n(&c->head->giving, __ATOMIC_ACQUIRE);
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/* image: see image.h. */
+#include "store/image.h"
+#include "lib/say.h"
+#include "lib/sys.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PIECE	(1U << 20)	/* that is read at once */
+#define UNIT	4096U		/* that a hole is made of */
+
+#ifndef SEEK_DATA
+#define SEEK_DATA	3
+#define SEEK_HOLE	4
+#endif
+
+static bool is_zero(const char *p, size_t n)
+{
+	return !p[0] && !memcmp(p, p + 1, n - 1);
+}
+
+/* From at on: how many bytes are alike, in whole units but for the last, all of them zero or none? */
+static size_t run_of(const char *piece, size_t at, size_t n, bool *zero)
+{
+	size_t end = at;
+
+	do {
+		const size_t unit = n - end < UNIT ? n - end : UNIT;
+		const bool this = is_zero(piece + end, unit);
+
+		if (end == at)
+			*zero = this;
+		else if (this != *zero)
+			break;
+		end += unit;
+	} while (end < n);
+	return end - at;
+}
+
+/* As many bytes as fit, unless there are no more. Returns bytes or -errno. */
+static ssize_t read_all(int fd, char *piece)
+{
+	size_t n = 0;
+
+	while (n < PIECE) {
+		ssize_t got = read(fd, piece + n, PIECE - n);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -errno;
+		if (!got)
+			break;
+		n += (size_t)got;
+	}
+	return (ssize_t)n;
+}
+
+static int write_all(int fd, const char *p, size_t n)
+{
+	while (n) {
+		ssize_t put = write(fd, p, n);
+
+		if (put < 0 && errno == EINTR)
+			continue;
+		if (put <= 0)
+			return put ? -errno : -EIO;
+		p += put;
+		n -= (size_t)put;
+	}
+	return 0;
+}
+
+static int image_take(const char *piece, size_t n, uint64_t off, image_put *put, void *to)
+{
+	size_t len;
+	bool zero;
+	int ret = 0;
+
+	for (size_t at = 0; at < n && !ret; at += len) {
+		len = run_of(piece, at, n, &zero);
+		ret = zero ? 0 : put(to, off + at, piece + at, len);
+	}
+	return ret;
+}
+
+/* Over a hole of the file. Where it stands then, in bytes from where it stood at first. */
+static uint64_t skip_hole(int fd, off_t start, uint64_t off, uint64_t size)
+{
+	off_t data = start < 0 ? -1 : lseek(fd, start + (off_t)off, SEEK_DATA);
+
+	if (data < 0 && start >= 0 && errno == ENXIO)	/* nothing but a hole to the end */
+		return size;
+	if (data < 0)
+		return off;
+	/* data that stays where it is in a page */
+	off += (uint64_t)(data - start - (off_t)off) / PIECE * PIECE;
+	(void)lseek(fd, start + (off_t)off, SEEK_SET);
+	return off;
+}
+
+int image_load(int fd, uint64_t size, uint64_t max, image_put *put, void *to, uint64_t *got)
+{
+	const off_t start = size ? lseek(fd, 0, SEEK_CUR) : -1;
+	char *piece = pages_get(PIECE);
+	ssize_t n = 1;
+	int ret = piece ? 0 : -ENOMEM;
+
+	*got = 0;
+	while (!ret && n) {
+		*got = skip_hole(fd, start, *got, size);
+		if (size && *got >= size)
+			break;
+		n = read_all(fd, piece);
+		if (n < 0)
+			ret = (int)n;
+		else if (*got + (uint64_t)n > max)
+			ret = -EFBIG;
+		else
+			ret = image_take(piece, (size_t)n, *got, put, to);
+		if (!ret) {
+			*got += (uint64_t)n;
+			if (size)
+				progress("loaded", *got < size ? *got : size, size);
+		}
+	}
+	pages_put(piece, PIECE);
+	return ret;
+}
+
+static int image_put_piece(int to, const char *piece, size_t n, bool sparse)
+{
+	size_t len;
+	bool zero;
+	int ret = 0;
+
+	if (!sparse)
+		return write_all(to, piece, n);
+	for (size_t at = 0; at < n && !ret; at += len) {
+		len = run_of(piece, at, n, &zero);
+		if (!zero)
+			ret = write_all(to, piece + at, len);
+		else if (lseek(to, (off_t)len, SEEK_CUR) < 0)
+			ret = -errno;
+	}
+	return ret;
+}
+
+int image_save(int disk, int to, uint64_t size, bool sparse, bool *reads)
+{
+	char *piece = pages_get(PIECE);
+	int ret = piece ? 0 : -ENOMEM;
+	ssize_t n;
+
+	*reads = false;
+	for (uint64_t off = 0; off < size && !ret; off += (uint64_t)n) {
+		n = pread(disk, piece, PIECE, (off_t)off);
+		if (n <= 0) {
+			*reads = true;
+			ret = n ? -errno : -EIO;	/* it has become smaller */
+			break;
+		}
+		ret = image_put_piece(to, piece, (size_t)n, sparse);
+		if (!ret)
+			progress("saved", off + (uint64_t)n, size);
+	}
+	if (!ret && sparse && (ftruncate(to, (off_t)size) || fsync(to)))
+		ret = -errno;
+	pages_put(piece, PIECE);
+	return ret;
+}

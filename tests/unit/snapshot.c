@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: MIT */
+/* snapshot: pages of the file, in memory and zero, against a model, and the commit of them */
+#include "tests/unit/test.h"
+#include "ublk.c"
+#include "store/changes.c"
+#include "store/commit.c"
+#include "store/snapshot.c"
+#include "tests/unit/fake.h"
+
+#include <sys/stat.h>
+
+#define SIZE		((1U << 20) - 512)	/* its last page is no whole one */
+#define SECTORS		(SIZE / 512)
+#define OFFSET		1536U			/* in the file */
+#define TAGS		8
+#define IO_MAX		(64U << 10)
+#define BUF		(IO_MAX + 2 * 4096)
+
+static char model[SIZE], file_bytes[SIZE];
+static char bufs[TAGS][BUF];
+
+struct tag {
+	struct io io;
+	bool busy;
+	bool on_ring;
+	struct io_uring_sqe sqe;
+};
+
+struct bench {
+	struct dev dev;
+	struct server server;
+	struct queue queue;
+	struct fake fake;
+	struct tag tags[TAGS];
+	int fd;				/* the file, to write */
+	uint8_t writing[SECTORS], reading[SECTORS];	/* by requests under way */
+	unsigned seed;
+	uint64_t bad_page;		/* of the file: cannot be read; UINT64_MAX: none */
+};
+
+static unsigned draw(struct bench *b, unsigned below)
+{
+	b->seed = b->seed * 1103515245 + 12345;
+	return (b->seed >> 16) % below;
+}
+
+static bool bench_open(struct bench *b, unsigned seed)
+{
+	static char path[64];
+	struct options o = { .path = path, .offset = OFFSET, .max_io = IO_MAX, .snapshot = true };
+	const char *why = NULL;
+
+	memset(b, 0, sizeof(*b));
+	b->seed = seed;
+	b->bad_page = UINT64_MAX;
+	b->fd = memfd_create("file", 0);
+	for (unsigned i = 0; i < SIZE; i++)
+		model[i] = file_bytes[i] = (char)(draw(b, 255) + 1);
+	if (ftruncate(b->fd, OFFSET) || pwrite(b->fd, file_bytes, SIZE, OFFSET) != SIZE)
+		return false;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", b->fd);
+	quiet = true;
+	if (backend_snapshot.open(&b->dev, &o, &why))
+		return false;
+	fake_init(&b->fake, 0, 0);
+	b->queue = (struct queue){ .dev = &b->dev, .s = &b->server, .ring = b->fake.ring };
+	return b->dev.size == SIZE && b->dev.scratch == 2 * 4096;
+}
+
+static void bench_close(struct bench *b)
+{
+	backend_snapshot.close(&b->dev);
+	close(b->fd);
+}
+
+static bool file_is(struct bench *b, const char *bytes)
+{
+	static char got[SIZE];
+
+	return pread(b->fd, got, SIZE, OFFSET) == SIZE && !memcmp(got, bytes, SIZE);
+}
+
+static void sectors_mark(struct bench *b, const struct io *io, int by)
+{
+	uint8_t *map = io->op == UBLK_IO_OP_READ ? b->reading : b->writing;
+
+	for (uint64_t s = io->off / 512; s < (io->off + io->len) / 512; s++)
+		map[s] = (uint8_t)(map[s] + by);
+}
+
+/* Would these sectors be another request's as well? What the outcome is then, is nobody's promise. */
+static bool sectors_clash(const struct bench *b, const struct io *io)
+{
+	for (uint64_t s = io->off / 512; s < (io->off + io->len) / 512; s++)
+		if (b->writing[s] || (io->op != UBLK_IO_OP_READ && b->reading[s]))
+			return true;
+	return false;
+}
+
+/* What queue() or complete() has said. False: wrong. */
+static bool tag_said(struct bench *b, struct tag *t, int res, bool fails)
+{
+	struct io *io = &t->io;
+	const bool has_data = io->op == UBLK_IO_OP_READ || io->op == UBLK_IO_OP_WRITE;
+
+	t->on_ring = res == IO_QUEUED || res == IO_QUEUED_LAST;
+	if (t->on_ring) {
+		t->sqe = b->fake.sqes[(b->queue.ring.sq_tail - 1) & b->fake.ring.sq_mask];
+		fake_take(&b->fake, &b->queue.ring);
+		return t->sqe.opcode == IORING_OP_READ;
+	}
+	sectors_mark(b, io, -1);
+	t->busy = false;
+	if (fails)
+		return res == -EIO || res == (has_data ? (int)io->len : 0);
+	if (res != (has_data ? (int)io->len : 0))
+		return false;
+	if (io->op == UBLK_IO_OP_READ)
+		return !memcmp(io->buf, model + io->off, io->len);
+	if (io->op == UBLK_IO_OP_WRITE)
+		memcpy(model + io->off, bufs[io->tag], io->len);
+	else
+		memset(model + io->off, 0, io->len);
+	return true;
+}
+
+/* Start a request of any kind, unless its sectors are taken. */
+static bool bench_start(struct bench *b, unsigned tag)
+{
+	static const uint8_t ops[] = { UBLK_IO_OP_READ, UBLK_IO_OP_READ, UBLK_IO_OP_WRITE, UBLK_IO_OP_WRITE,
+				       UBLK_IO_OP_WRITE, UBLK_IO_OP_DISCARD, UBLK_IO_OP_WRITE_ZEROES };
+	struct tag *t = &b->tags[tag];
+	const uint64_t mark = t->io.mark;
+	struct io io = { .tag = (uint16_t)tag, .op = ops[draw(b, sizeof(ops))], .buf = bufs[tag], .mark = mark };
+
+	io.off = draw(b, SECTORS) * 512ULL;
+	io.len = (1 + draw(b, draw(b, 4) ? 12 : IO_MAX / 512)) * 512;
+	if (io.len > SIZE - io.off)
+		io.len = (uint32_t)(SIZE - io.off);
+	if (sectors_clash(b, &io))
+		return true;
+	for (unsigned i = 0; i < io.len; i++)
+		bufs[tag][i] = (char)(draw(b, 255) + 1);
+	t->io = io;
+	t->busy = true;
+	sectors_mark(b, &io, 1);
+	return tag_said(b, t, backend_snapshot.queue(&b->queue, &t->io), false);
+}
+
+/* The kernel ends a read: whole, short, or to be tried again. */
+static bool bench_end(struct bench *b, struct tag *t)
+{
+	const unsigned how = draw(b, 10);
+	uint32_t len = t->sqe.len;
+	int res;
+
+	if (how == 0) {
+		res = draw(b, 2) ? -EAGAIN : -EINTR;
+	} else {
+		if (how < 4)
+			len = 1 + draw(b, len);
+		res = (int)pread(b->fd, (void *)(uintptr_t)t->sqe.addr, len, (off_t)t->sqe.off);
+	}
+	return tag_said(b, t, backend_snapshot.complete(&b->queue, &t->io, res), false);
+}
+
+static bool bench_step(struct bench *b)
+{
+	const unsigned tag = draw(b, TAGS);
+	struct tag *t = &b->tags[tag];
+
+	if (!t->busy)
+		return bench_start(b, tag);
+	return !t->on_ring || bench_end(b, t);
+}
+
+static bool bench_drain(struct bench *b)
+{
+	bool busy = true;
+
+	while (busy) {
+		busy = false;
+		for (unsigned i = 0; i < TAGS; i++) {
+			busy |= b->tags[i].busy;
+			if (b->tags[i].busy && !bench_end(b, &b->tags[i]))
+				return false;
+		}
+	}
+	return true;
+}
+
+/* Read all of it. */
+static bool bench_is_model(struct bench *b)
+{
+	struct tag *t = &b->tags[0];
+
+	for (uint64_t off = 0; off < SIZE; off += IO_MAX) {
+		t->io = (struct io){ .op = UBLK_IO_OP_READ, .off = off, .buf = bufs[0],
+				     .len = SIZE - off < IO_MAX ? (uint32_t)(SIZE - off) : IO_MAX };
+		t->busy = true;
+		sectors_mark(b, &t->io, 1);
+		if (!tag_said(b, t, backend_snapshot.queue(&b->queue, &t->io), false))
+			return false;
+		while (t->busy)
+			if (!bench_end(b, t))
+				return false;
+	}
+	return true;
+}
+
+static struct changes *bench_changes(struct bench *b)
+{
+	return &((struct snap *)b->dev.over)->changes;
+}
+
+static bool changes_none(struct bench *b)
+{
+	return changes_next(bench_changes(b), 0) >= changes_pages(bench_changes(b));
+}
+
+static void test_model(void)
+{
+	struct bench *b = &(struct bench){ 0 };
+	bool ok = bench_open(b, 1);
+
+	for (unsigned i = 0; ok && i < 100000; i++)
+		ok = bench_step(b);
+	CHECK("snapshot: reads, writes and zeroes that share pages, as in a model", ok && bench_drain(b) && bench_is_model(b));
+	CHECK("snapshot: the file is as it was", file_is(b, file_bytes));
+	bench_close(b);
+}
+
+/* Memory is taken for what is written, and not for what is read or zeroed. */
+static void test_memory(void)
+{
+	struct bench *b = &(struct bench){ 0 };
+	bool ok = bench_open(b, 2) && bench_is_model(b);
+	struct stat before, after;
+	struct io io = { .op = UBLK_IO_OP_WRITE, .off = 512, .len = 512, .buf = bufs[1] };
+	const int fd = bench_changes(b)->ram.fd;
+
+	ok = ok && fstat(fd, &before) == 0 && backend_snapshot.queue(&b->queue, &io) == IO_QUEUED;
+	fake_take(&b->fake, &b->queue.ring);
+	ok = ok && pread(b->fd, bufs[1] + IO_MAX, 4096, OFFSET) == 4096 &&
+	     backend_snapshot.complete(&b->queue, &io, 4096) == 512 && fstat(fd, &after) == 0;
+	/* the page, one of the states, one of what is touched */
+	CHECK("snapshot: a page is taken when it is written", ok && after.st_blocks - before.st_blocks <= 3 * 8);
+	io = (struct io){ .op = UBLK_IO_OP_DISCARD, .len = 8192 };
+	ok = backend_snapshot.queue(&b->queue, &io) == 0 && fstat(fd, &before) == 0;
+	CHECK("snapshot: and given back when it is discarded", ok && after.st_blocks - before.st_blocks == 8);
+	bench_close(b);
+}
+
+/* A page whose rest cannot be read is not written, in no part; what is in memory goes on. */
+static void test_bad_sector(void)
+{
+	struct bench *b = &(struct bench){ 0 };
+	bool ok = bench_open(b, 3);
+	struct io io = { .op = UBLK_IO_OP_WRITE, .off = 4096 + 512, .len = 8192, .buf = bufs[1] };
+
+	ok = ok && backend_snapshot.queue(&b->queue, &io) == IO_QUEUED;
+	fake_take(&b->fake, &b->queue.ring);
+	ok = ok && pread(b->fd, bufs[1] + IO_MAX, 4096, OFFSET + 4096) == 4096 &&
+	     backend_snapshot.complete(&b->queue, &io, 4096) == IO_QUEUED;	/* the last page's rest */
+	fake_take(&b->fake, &b->queue.ring);
+	ok = ok && backend_snapshot.complete(&b->queue, &io, -EIO) == -EIO;
+	CHECK("snapshot: a write to a page whose rest cannot be read fails whole", ok && changes_none(b) && bench_is_model(b));
+	io = (struct io){ .op = UBLK_IO_OP_WRITE, .off = 4096, .len = 8192, .buf = bufs[1] };
+	ok = backend_snapshot.queue(&b->queue, &io) == 8192;
+	io = (struct io){ .op = UBLK_IO_OP_READ, .off = 4096, .len = 12288, .buf = bufs[2] };
+	ok = ok && backend_snapshot.queue(&b->queue, &io) == IO_QUEUED && b->fake.sqes[(b->queue.ring.sq_tail - 1) & 3].len == 4096;
+	fake_take(&b->fake, &b->queue.ring);
+	ok = ok && backend_snapshot.complete(&b->queue, &io, 0) == -EIO;
+	io = (struct io){ .op = UBLK_IO_OP_READ, .off = 4096, .len = 8192, .buf = bufs[2] };
+	ok = ok && backend_snapshot.queue(&b->queue, &io) == 8192;
+	CHECK("snapshot: a read error, or the end of the file, is of who reads there", ok);
+	bench_close(b);
+}
+
+/* Commit, in steps, while requests are under way. */
+static void test_commit(void)
+{
+	struct bench *b = &(struct bench){ 0 };
+	bool ok = bench_open(b, 4);
+	struct changes *c = bench_changes(b);
+	uint64_t done;
+
+	for (unsigned round = 0; ok && round < 200; round++) {
+		for (unsigned i = 0; ok && i < 300; i++)
+			ok = bench_step(b);
+		ok = ok && commit_write(c, b->fd) == 0;
+		if (draw(b, 4) == 0)
+			continue;	/* it was killed, with all marked as sent */
+		commit_give(c);
+		for (unsigned i = 0; ok && !commit_given(c, &done); i++)
+			ok = bench_step(b);
+	}
+	ok = ok && bench_drain(b) && bench_is_model(b);
+	CHECK("commit: what goes on meanwhile is as in a model", ok);
+	ok = ok && commit_write(c, b->fd) == 0 && file_is(b, model);
+	CHECK("commit: the file is as the model", ok);
+	commit_give(c);
+	CHECK("commit: all is given back, and reads as the file", ok && bench_is_model(b) && changes_none(b));
+	bench_close(b);
+}
+
+/* What changes while it is sent is sent again. */
+static void test_commit_late(void)
+{
+	struct bench *b = &(struct bench){ 0 };
+	bool ok = bench_open(b, 5), zero = false;
+	struct changes *c = bench_changes(b);
+	struct io io = { .op = UBLK_IO_OP_WRITE, .len = 8192, .buf = bufs[1] };
+	uint64_t done;
+
+	memset(bufs[1], 1, 8192);
+	memset(model, 1, 8192);
+	ok = ok && backend_snapshot.queue(&b->queue, &io) == 8192 && commit_mark(c, 0, true, &zero) == 2 && !zero;
+	memset(bufs[1], 2, 4096);
+	memset(model, 2, 4096);
+	io = (struct io){ .op = UBLK_IO_OP_WRITE, .len = 4096, .buf = bufs[1] };
+	ok = ok && backend_snapshot.queue(&b->queue, &io) == 4096;
+	commit_give(c);		/* of the first page's old content: as if it had been written */
+	ok = ok && pwrite(b->fd, model + 4096, 4096, OFFSET + 4096) == 4096 && bench_is_model(b) && commit_given(c, &done) &&
+	     changes_state(c, 0) == PAGE_MEMORY && changes_state(c, 1) == PAGE_FILE;
+	CHECK("commit: a page that has changed since it was sent stays in memory", ok);
+	bench_close(b);
+}
+
+/* A fill that was read before a commit has written the page is old. */
+static void test_commit_fill(void)
+{
+	struct bench *b = &(struct bench){ 0 };
+	bool ok = bench_open(b, 6);
+	struct changes *c = bench_changes(b);
+	struct io slow = { .op = UBLK_IO_OP_WRITE, .off = 0, .len = 512, .buf = bufs[1] }, io;
+	uint64_t done;
+
+	ok = ok && backend_snapshot.queue(&b->queue, &slow) == IO_QUEUED;
+	fake_take(&b->fake, &b->queue.ring);
+	ok = ok && pread(b->fd, bufs[1] + IO_MAX, 4096, OFFSET) == 4096;	/* but its CQE comes late */
+	memset(bufs[2], 9, 4096);
+	io = (struct io){ .op = UBLK_IO_OP_WRITE, .len = 4096, .buf = bufs[2] };
+	ok = ok && backend_snapshot.queue(&b->queue, &io) == 4096 && commit_write(c, b->fd) == 0;
+	commit_give(c);
+	io = (struct io){ .op = UBLK_IO_OP_READ, .len = 4096, .buf = bufs[3] };
+	for (unsigned i = 0; i < 2; i++)
+		ok = ok && backend_snapshot.queue(&b->queue, &io) == 4096;
+	ok = ok && commit_given(c, &done) && changes_state(c, 0) == PAGE_FILE;
+	ok = ok && backend_snapshot.complete(&b->queue, &slow, 4096) == IO_QUEUED;	/* it is read once more */
+	fake_take(&b->fake, &b->queue.ring);
+	ok = ok && pread(b->fd, bufs[1] + IO_MAX, 4096, OFFSET) == 4096 && backend_snapshot.complete(&b->queue, &slow, 4096) == 512;
+	memset(bufs[1], 0, 1);
+	io = (struct io){ .op = UBLK_IO_OP_READ, .off = 512, .len = 3584, .buf = bufs[3] };
+	ok = ok && backend_snapshot.queue(&b->queue, &io) == 3584 && !memcmp(bufs[3], bufs[2], 3584);
+	CHECK("commit: what was read of a page before it was committed is not used", ok);
+	bench_close(b);
+}
+
+/* The next server finds the changes, and commit finds them from outside. */
+static void test_attach(void)
+{
+	struct bench *b = &(struct bench){ 0 };
+	bool ok = bench_open(b, 7);
+	struct changes other = { .ram = RAM_NONE };
+
+	for (unsigned i = 0; ok && i < 2000; i++)
+		ok = bench_step(b);
+	ok = ok && bench_drain(b) && changes_attach(&other, dup(bench_changes(b)->ram.fd)) == 0 && commit_write(&other, b->fd) == 0 &&
+	     file_is(b, model);
+	CHECK("commit: by another process, from the memory that it has opened", ok);
+	changes_close(&other);
+	ok = ftruncate(bench_changes(b)->ram.fd, 4096) == 0 && changes_attach(&other, dup(bench_changes(b)->ram.fd)) == -EINVAL;
+	CHECK("commit: memory that is not what its head says is refused", ok);
+	bench_close(b);
+}
+
+int main(void)
+{
+	test_begin();
+	test_model();
+	test_memory();
+	test_bad_sector();
+	test_commit();
+	test_commit_late();
+	test_commit_fill();
+	test_attach();
+	return test_end();
+}
