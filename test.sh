@@ -112,6 +112,7 @@ helper_inject() {
 helpers() {
 	"${CC:-gcc}" -O2 -Wall -Wextra -static tests/replay.c -o "$WORK/replay" &&
 		"${CC:-gcc}" -O2 -Wall -Wextra -static -pthread tests/overlap.c -o "$WORK/overlap" &&
+		"${CC:-gcc}" -O2 -Wall -Wextra -static -pthread tests/model.c -o "$WORK/model" &&
 		bash tests/unit-null.sh "$WORK/ublk-null" >/dev/null &&
 		make -s O="$WORK/die.o" CC="${CC:-gcc}" "$WORK/die.o/ublk.a" &&
 		"${CC:-gcc}" -O2 -I. -static -pthread -Wl,--wrap=uring_init,--wrap=uring_enter,--wrap=uring_register,--wrap=pread,--wrap=mount \
@@ -122,7 +123,7 @@ helpers() {
 		"${CC:-gcc}" -O2 -Wall -Wextra -static tests/bare.c -o "$WORK/bare" &&
 		helper_inject "$WORK/die.o/ublk.a" -static || return
 	VM_BARE=$WORK/bare
-	VM_FILES="$WORK/replay:/bin/replay $WORK/hold:/bin/hold $WORK/unprivileged:/bin/unprivileged $WORK/fore:/bin/fore $WORK/overlap:/bin/overlap $WORK/inject:/bin/inject $WORK/ublk-die:/bin/ublk-die $WORK/ublk-null:/bin/ublk-null ${VM_FILES:-}"
+	VM_FILES="$WORK/replay:/bin/replay $WORK/hold:/bin/hold $WORK/unprivileged:/bin/unprivileged $WORK/fore:/bin/fore $WORK/overlap:/bin/overlap $WORK/model:/bin/model $WORK/inject:/bin/inject $WORK/ublk-die:/bin/ublk-die $WORK/ublk-null:/bin/ublk-null ${VM_FILES:-}"
 }
 
 # vm_for CASEFILE...: run these cases in one machine. A case that wants one of

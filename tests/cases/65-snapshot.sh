@@ -1,0 +1,121 @@
+# --snapshot: a disk to try things on. Its file is only read; commit writes what was changed into it.
+. /tests/lib.sh
+export DM_DISABLE_UDEV=1	# dmsetup makes its nodes itself
+section "snapshot and commit"
+modprobe ext4
+
+same() { cmp "$1" "$2"; }
+img() { dd if=/dev/urandom of=img bs=1M count="${1:-16}" 2>/dev/null && cp img before && cp img model; }
+snap() { ublk file img --snapshot -d -q "$@" >/dev/null; }
+changes() { ublk list --json | jq -e "$1" >/dev/null; }
+
+# against a model: 32 requests at once, of 512 bytes to 1 MiB
+random() {	# QUEUES [OPTION]
+	img && snap --queues="$@" && model /dev/ublkb0 "${OPS:-15000}" 32 $1 model || { ublk stop 0; return 1; }
+	same before img
+}
+for queues in 1 2 4; do
+	check "$queues queues: writes, discards, zeroes and reads as in a model, the file unchanged" random $queues
+	check "$queues queues: commit" ublk commit 0
+	check "$queues queues: the file is as the model" same model img
+	check "$queues queues: and so is the device" model /dev/ublkb0 0 0 0 model
+	ublk stop 0
+done
+check "--direct: as in a model, the file unchanged" random 1 --direct
+check "--direct: commit" ublk commit 0
+check "--direct: the file is as the model" same model img
+ublk stop 0
+
+window() {	# --offset at any byte, a size that is no whole page
+	img && dd if=img of=model bs=1 skip=777 count=1048064 2>/dev/null && snap --offset=777 --size=1048064 &&
+		model /dev/ublkb0 2000 32 1 model && same before img && ublk commit 0 && ublk stop 0 || return
+	dd if=img bs=1 skip=777 count=1048064 2>/dev/null | cmp - model && cmp -n 777 before img && cmp -i 1048841 before img
+}
+check "--offset, --size: not a byte outside of them" window
+
+# what the words promise
+discarded() {
+	img && snap && blkdiscard -l 1M /dev/ublkb0 && blkdiscard -o 2097664 -l 1024 /dev/ublkb0 || return
+	dd if=/dev/ublkb0 bs=1M count=1 iflag=direct 2>/dev/null | cmp -n 1048576 - /dev/zero &&
+		dd if=/dev/ublkb0 bs=512 skip=4097 count=2 iflag=direct 2>/dev/null | cmp -n 1024 - /dev/zero &&
+		dd if=/dev/ublkb0 bs=512 skip=4096 count=1 iflag=direct 2>/dev/null | cmp -n 512 -i 0:2097152 - before
+}
+check "what is discarded reads as zeroes, not as the file's" discarded
+blocks() { stat -c %b img; }
+holes() { local was; was=$(blocks) && ublk commit 0 && [ "$(blocks)" -le $((was - 2040)) ] && ublk stop 0; }
+check "commit: what was discarded is a hole" holes
+fsck_it() {	# a damaged ext4: tried on the snapshot, thrown away, then kept
+	truncate -s 16M img && mkfs.ext4 -qF img && mount -o loop img /mnt && tree /mnt/t && umount /mnt || return
+	dd if=/dev/zero of=img bs=4k seek=6 count=3 conv=notrunc 2>/dev/null
+	cp img before
+	e2fsck -fn img >/dev/null 2>&1 && { echo "not damaged"; return 1; }
+	snap && { e2fsck -fy /dev/ublkb0 >/dev/null 2>&1 || [ $? -lt 4 ]; } && e2fsck -fn /dev/ublkb0 >/dev/null 2>&1 &&
+		ublk stop 0 && same before img || { echo "thrown away"; return 1; }
+	snap && { e2fsck -fy /dev/ublkb0 >/dev/null 2>&1 || [ $? -lt 4 ]; } && ublk commit 0 && ublk stop 0 && e2fsck -fn img
+}
+modprobe loop
+check "a damaged ext4: fsck on the snapshot, thrown away, then committed" fsck_it
+many() {	# 32 at once, each with its own content
+	img 1 && rm -f got* || return
+	i=0
+	while [ $i -lt 32 ]; do
+		ublk file img --snapshot --id=$i -d -q >/dev/null && printf "this is $i" | dd of=/dev/ublkb$i bs=512 seek=$i conv=fsync 2>/dev/null || return
+		i=$((i + 1))
+	done
+	i=0
+	while [ $i -lt 32 ]; do
+		[ "$(dd if=/dev/ublkb$i bs=512 skip=$i count=1 iflag=direct 2>/dev/null | head -c $((8 + ${#i})))" = "this is $i" ] || return
+		i=$((i + 1))
+	done
+	st=0
+	ublk commit 3 2>err || st=$?
+	ublk stop --all && same before img && [ $st = 6 ] && grep -q 'locked' err || { echo "commit: $st"; cat err; return 1; }
+}
+check "32 of one file at once, each with its own content; none is committed" many
+
+# refusals
+img 1
+one_line 2 create ublk file new --snapshot --create --size=1M && pass "not with --create" || fail "not with --create" "$(cat "$LIB_DIR/one.err")"
+check "not with --recoverable" one_line 2 recoverable ublk file img --snapshot --recoverable
+check "not with --zero-copy=on" one_line 2 zero-copy ublk file img --snapshot --zero-copy=on
+snap
+expect_status 6 "the file is not to be served for writing meanwhile" ublk file img -d
+sh -c 'exec 9<>/dev/ublkb0; ublk commit 0; echo $? >st' 2>/dev/null
+expect_eq 6 "$(cat st)" "commit: a device in use: status 6"
+ublk stop 0
+snap --read-only
+expect_status 1 "commit: made --read-only: status 1" ublk commit 0
+ublk stop 0
+ublk file img -d -q >/dev/null
+expect_status 1 "commit: not a snapshot: status 1" ublk commit 0
+ublk stop 0
+expect_status 7 "commit: no device: status 7" ublk commit 0
+expect_status 2 "commit: which?" ublk commit
+modprobe brd rd_nr=2 rd_size=65536 max_part=0
+bdev() {	# a block device: claimed, and not one that is mounted
+	dd if=/dev/urandom of=/dev/ram0 bs=1M count=64 2>/dev/null
+	cp /dev/ram0 model && ublk file /dev/ram0 --snapshot -d -q >/dev/null && model /dev/ublkb0 2000 32 1 model || return
+	st=0
+	ublk file /dev/ram0 --snapshot -d -q 2>/dev/null || st=$?
+	[ $st = 6 ] && ublk commit 0 && ublk stop 0 && cmp model /dev/ram0
+}
+check "a block device: claimed, changed, committed" bdev
+bdev_mounted() {
+	mkfs.ext4 -qF /dev/ram0 && mount /dev/ram0 /mnt || return
+	st=0
+	ublk file /dev/ram0 --snapshot -d -q 2>/dev/null || st=$?
+	umount /mnt
+	[ $st = 6 ]
+}
+check "a block device that is mounted: status 6" bdev_mounted
+readonly_media() {	# what cannot be written: a snapshot all the same, and commit says so
+	mkfs.ext4 -qF /dev/ram1 && mount /dev/ram1 /mnt && dd if=/dev/urandom of=/mnt/img bs=1M count=4 2>/dev/null && mount -o remount,ro /mnt || return
+	ublk file /mnt/img --snapshot -d -q >/dev/null && dd if=before of=/dev/ublkb0 bs=4k count=10 conv=fsync 2>/dev/null || return
+	st=0
+	ublk commit 0 2>err || st=$?
+	cmp -n 40960 before /dev/ublkb0 && ublk stop 0 && umount /mnt && [ $st = 1 ] && grep -q 'Read-only\|opened for writing' err || { echo "status $st"; cat err; return 1; }
+}
+check "on a read-only medium; commit is refused, and what was written stays" readonly_media
+rmmod brd
+
+nothing_left
