@@ -228,7 +228,7 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 	}
 	m->ram.fd = -1;
 	m->keeps = o->prealloc;
-	ret = ram_open(&m->ram, o->resilient ? "ublk-mem" : NULL, dev->size, 0, o->huge, why);
+	ret = ram_open(&m->ram, o->resilient ? MEM_NAME : NULL, dev->size, 0, o->huge, why);
 	if (ret)
 		goto out;
 	m->zeroes = pages_map(dev->max_io, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -3,12 +3,14 @@
 #include "cli/find.h"
 #include "cli/backends.h"
 #include "host/driver.h"
+#include "host/memory.h"
 #include "host/mounts.h"
 #include "host/nodes.h"
 #include "host/usage.h"
 #include "lib/read.h"
 #include "lib/sys.h"
 #include "lib/text.h"
+#include "store/changes.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -61,6 +63,35 @@ bool info_backing(const struct ublksrv_ctrl_dev_info *info, int pid, char *path,
 	found = fd >= 0 && fstat(fd, st) == 0;
 	fd_close(fd);
 	return found;
+}
+
+/* What the kernel counts of a memfd: with what a snapshot notes of its pages. */
+static bool memfd_used(int pid, const char *name, uint64_t *bytes)
+{
+	char path[4096], begins[64];
+	struct stat st;
+	bool found;
+	int fd;
+
+	text_print(begins, sizeof(begins), "/memfd:%s ", name);
+	fd = server_file(pid, begins, path, sizeof(path), O_PATH);
+	found = fd >= 0 && fstat(fd, &st) == 0;
+	if (found)
+		*bytes = (uint64_t)st.st_blocks * 512;
+	fd_close(fd);
+	return found;
+}
+
+bool info_used(const struct ublksrv_ctrl_dev_info *info, int pid, uint64_t size, uint64_t *bytes)
+{
+	const char *type = backend_name(info->ublksrv_flags);
+	const uint64_t page = (uint64_t)getpagesize();
+
+	if (pid <= 0)
+		return false;
+	if (!strcmp(type, "snapshot"))
+		return memfd_used(pid, CHANGES_NAME, bytes);
+	return !strcmp(type, "mem") && (memfd_used(pid, MEM_NAME, bytes) || memory_of(pid, (size + page - 1) / page * page, bytes));
 }
 
 int backing_open(int pid, int flags)

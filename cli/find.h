@@ -42,4 +42,7 @@ int backing_open(int pid, int flags);
 /* Open the memfd of this name that a server has. Returns a descriptor or -errno. */
 int memfd_open(int pid, const char *name);
 
+/* The memory that a device of ours takes for what it holds, in bytes. False: it has none, or that cannot be told. */
+bool info_used(const struct ublksrv_ctrl_dev_info *info, int pid, uint64_t size, uint64_t *bytes);
+
 #endif

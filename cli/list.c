@@ -33,6 +33,7 @@ struct listed {
 	struct ublksrv_ctrl_dev_info info;
 	struct ublk_param_basic basic;
 	int pid;		/* 0: no server */
+	uint64_t used;		/* bytes of memory; UINT64_MAX: none, or not known */
 	char backing[4096];	/* "": none */
 };
 
@@ -50,23 +51,27 @@ static int list_get(struct ctrl *c, uint32_t id, struct listed *l)
 		l->pid = usage_server(id, l->info.ublksrv_pid);
 	if (!info_backing(&l->info, l->pid, l->backing, sizeof(l->backing), &st))
 		l->backing[0] = 0;
+	if (!info_used(&l->info, l->pid, l->basic.dev_sectors << SECTOR_SHIFT, &l->used))
+		l->used = UINT64_MAX;
 	return 0;
 }
 
 static void list_row(const struct listed *l, bool first)
 {
-	char size[32], pid[16] = "-", backing[sizeof(l->backing)];
+	char size[32], used[32] = "-", pid[16] = "-", backing[sizeof(l->backing)];
 
 	if (first)
-		print("%-14s %-5s %7s %-8s %7s %6s %5s %2s %s\n", "NODE", "TYPE", "SIZE", "STATE",
-		       "PID", "QUEUES", "DEPTH", "RO", "BACKING");
+		print("%-14s %-8s %7s %-8s %7s %6s %5s %2s %7s %s\n", "NODE", "TYPE", "SIZE", "STATE",
+		       "PID", "QUEUES", "DEPTH", "RO", "USED", "BACKING");
 	size_text(l->basic.dev_sectors << SECTOR_SHIFT, size, sizeof(size));
+	if (l->used != UINT64_MAX)
+		size_text(l->used, used, sizeof(used));
 	if (l->pid)
 		text_print(pid, sizeof(pid), "%d", l->pid);
 	text_escape(backing, sizeof(backing), l->backing);
-	print("%-14s %-5s %7s %-8s %7s %6u %5u %2u %s\n", node_path(l->info.dev_id).s, backend_name(l->info.ublksrv_flags),
+	print("%-14s %-8s %7s %-8s %7s %6u %5u %2u %7s %s\n", node_path(l->info.dev_id).s, backend_name(l->info.ublksrv_flags),
 	       size, state_name(l->info.state), pid, l->info.nr_hw_queues, l->info.queue_depth,
-	       l->basic.attrs & UBLK_ATTR_READ_ONLY, backing[0] ? backing : "-");
+	       l->basic.attrs & UBLK_ATTR_READ_ONLY, used, backing[0] ? backing : "-");
 }
 
 static void list_json(const struct listed *l, bool first)
@@ -86,6 +91,10 @@ static void list_json(const struct listed *l, bool first)
 		json_string(l->backing);
 	else
 		print("null");
+	if (l->used != UINT64_MAX)
+		print(", \"used\": %llu", (unsigned long long)l->used);
+	else
+		print(", \"used\": null");
 	print(", \"features\": [");
 	for (size_t n = 0; n < driver_nr_features; n++) {
 		if (i->flags >> n & 1) {

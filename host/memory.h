@@ -3,6 +3,7 @@
 #ifndef HOST_MEMORY_H
 #define HOST_MEMORY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* The machine's memory, in bytes; where it cannot be had, more than anybody wants and none locked. */
@@ -21,5 +22,11 @@ void memory_get(struct memory *m);
  * for memory: opening a file takes some, and so does the first read.
  */
 void memory_keep(void);
+
+/*
+ * What a process has of the private memory that it has mapped in one piece of len
+ * bytes, in memory and swapped out, in bytes. False: that cannot be told.
+ */
+bool memory_of(int pid, uint64_t len, uint64_t *bytes);
 
 #endif

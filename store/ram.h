@@ -22,6 +22,7 @@ struct ram {
 };
 
 #define RAM_NONE { .fd = -1 }
+#define MEM_NAME "ublk-mem"	/* of the memfd of a RAM disk, where it has one */
 
 /*
  * Map memory for size bytes, and head bytes, a multiple of the page, in front of
