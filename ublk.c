@@ -1323,6 +1323,7 @@ static int dev_flush(struct ctrl *c, uint32_t id)
 		return -errno;
 	if (pid == 0) {
 		fds_close_from(3);
+		stdio_to_null();	/* it may be left behind */
 		_exit(disk_flush(id) ? EXIT_FAILURE : 0);
 	}
 	ret = ctrl_await(c, pid, false);
@@ -1346,6 +1347,7 @@ int dev_ask(struct ctrl *c, uint32_t id, bool live, char *text, size_t len)
 		if (dup2(fds[1], 3) < 0)
 			_exit(FAILED);
 		fds_close_from(4);
+		stdio_to_null();	/* it may be left behind */
 		/* one that waits for a server must not be opened: that may read from it */
 		if (!(live ? disk_in_use : usage_seen)(id, how, text, len))
 			_exit(FREE);
@@ -1418,11 +1420,20 @@ int dev_stop(struct ctrl *c, uint32_t id, bool force, char *text, size_t len)
 	return ret;
 }
 
+/*
+ * One on which the driver hangs is not asked to go: that would wait for ever
+ * with the lock that every ADD_DEV and DEL_DEV takes, and no device could be
+ * made or removed any more. Kernel: ublk_ctl_mutex; GET_PARAMS takes the
+ * device's own.
+ */
 int dev_del(struct ctrl *c, uint32_t id)
 {
-	int ret = ctrl_simple(c, STEP_DEL, UBLK_CMD_DEL_DEV_ASYNC, id, 0);
+	int ret = ctrl_get_params(c, id);
 	char text[160];
 
+	if (ret == -ETIME)
+		return ret;
+	ret = ctrl_simple(c, STEP_DEL, UBLK_CMD_DEL_DEV_ASYNC, id, 0);
 	if (ret == -EOPNOTSUPP || ret == -EINVAL) {
 		while (usage_seen(id, USAGE_MAPPED, text, sizeof(text))) {
 			if (!ctrl_left(c))

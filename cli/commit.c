@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -30,14 +31,14 @@ struct committing {
 	const char *why;	/* words for a failure that errno does not tell */
 };
 
-/* Send the server a request, for it to look at what we have asked. Returns 0 or -errno. */
-static int server_poke(int node)
+/* Send the server a request, for it to look at what we have asked. A disk that is gone ends at its first byte. */
+static bool server_poke(int node)
 {
 	void *block = pages_get(4096);
-	int ret = block && pread(node, block, 4096, 0) >= 0 ? 0 : -errno;
+	const bool ok = block && pread(node, block, 4096, 0) > 0;
 
 	pages_put(block, 4096);
-	return ret;
+	return ok;
 }
 
 static bool server_has_answered(const struct committing *w, bool given, uint64_t *done)
@@ -62,7 +63,7 @@ static int server_answer(const struct committing *w, bool given)
 		return -errno;
 	if (pid == 0) {
 		while (!server_has_answered(w, given, &done))
-			if (server_poke(w->node))
+			if (!server_poke(w->node))
 				_exit(1);
 		_exit(0);
 	}
@@ -71,6 +72,7 @@ static int server_answer(const struct committing *w, bool given)
 		if (process_await(pid, ANSWER_MS, &wstatus))
 			return server_has_answered(w, given, &done) ? 0 : -EIO;
 	} while (!server_has_answered(w, given, &done) && done > before);
+	kill(pid, SIGKILL);
 	return -ETIME;
 }
 

@@ -7,16 +7,11 @@
 #include "host/driver.h"
 #include "host/fail.h"
 #include "host/nodes.h"
-#include "host/process.h"
 #include "host/usage.h"
 #include "lib/sys.h"
 #include "lib/text.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <unistd.h>
-
-#define LOOK_END_MS	1000	/* that the process which has looked may take to end */
 
 static const char *state_name(unsigned state)
 {
@@ -45,7 +40,10 @@ static int list_get(struct ctrl *c, uint32_t id, struct listed *l)
 	if (ret)
 		return ret;
 	*l = (struct listed){ .info = c->info };
-	if (ctrl_get_params(c, id) == 0 && c->params.types & UBLK_PARAM_TYPE_BASIC)
+	ret = ctrl_get_params(c, id);
+	if (ret == -ETIME)
+		return ret;
+	if (!ret && c->params.types & UBLK_PARAM_TYPE_BASIC)
 		l->basic = c->params.basic;
 	if (l->info.state == UBLK_S_DEV_LIVE)
 		l->pid = usage_server(id, l->info.ublksrv_pid);
@@ -138,34 +136,7 @@ static int list(const struct args *a)
 	return status;
 }
 
-/*
- * In a process that can be left behind: where the driver hangs on a device,
- * whoever has asked it about that does not end any more, not even by SIGKILL.
- */
 int verb_list(const struct args *a)
 {
-	int fds[2], ret, status;
-	pid_t pid;
-
-	if (pipe2(fds, O_CLOEXEC))
-		return fail("list", STEP_DAEMON, errno, NULL);
-	pid = fork();
-	if (pid == 0) {
-		status = list(a);
-		ret = print_end();
-		if (ret && !status)
-			status = fail("stdout", STEP_PRINT, ret, NULL);
-		_exit(write(fds[1], &status, sizeof(status)) != sizeof(status));
-	}
-	ret = errno;
-	close(fds[1]);
-	if (pid < 0)
-		status = fail("list", STEP_DAEMON, ret, NULL);
-	else if (read(fds[0], &status, sizeof(status)) != sizeof(status))
-		status = fail("list", STEP_DAEMON, ECHILD, NULL);
-	close(fds[0]);
-	/* its answer is all we wait for, but what it has open is not to be busy when we have ended */
-	if (pid > 0)
-		(void)process_await(pid, LOOK_END_MS, NULL);
-	return status;
+	return print_apart(list, a);
 }

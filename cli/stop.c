@@ -2,6 +2,7 @@
 /* stop: stop and remove devices. */
 #include "serve/stop.h"
 #include "cli/find.h"
+#include "cli/out.h"
 #include "cli/verbs.h"
 #include "host/fail.h"
 #include "host/nodes.h"
@@ -72,15 +73,11 @@ static int stop_named(struct ctrl *c, const struct args *a)
 	return status;
 }
 
-int verb_stop(const struct args *a)
+static int stop(const struct args *a)
 {
 	struct ctrl *c = ctrl_own();
 	int ret, status = 0;
 
-	if (a->all == (a->nr > 0))
-		return args_error(a->verb, "name the devices, or say --all");
-	/* what a script has open we have open as well, even when it has closed it */
-	fds_close_from(3);
 	ret = ctrl_open_to_look(c);
 	if (ret == -ENODEV && !a->all)
 		status = fail(a->operands[0], STEP_INFO, ret, resolve_why(ret));
@@ -90,4 +87,13 @@ int verb_stop(const struct args *a)
 		status = a->all ? stop_all(c, a) : stop_named(c, a);
 	ctrl_close(c);
 	return status;
+}
+
+int verb_stop(const struct args *a)
+{
+	if (a->all == (a->nr > 0))
+		return args_error(a->verb, "name the devices, or say --all");
+	/* what a script has open we have open as well, even when it has closed it */
+	fds_close_from(3);
+	return print_apart(stop, a);
 }

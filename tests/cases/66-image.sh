@@ -22,7 +22,7 @@ check "a descriptor of the caller's" sh -c 'ublk mem --load=/proc/self/fd/7 -d -
 odd() { head -c 100001 data >odd && ublk mem --load=odd -d -q >/dev/null && cmp -n 100001 odd /dev/ublkb0 && [ "$(blockdev --getsize64 /dev/ublkb0)" = 100352 ] && ublk stop 0; }
 check "a size that is no whole block" odd
 thin() {
-	ublk mem --load=sparse $1 -d -q >/dev/null && [ "$(used)" -lt $((9 << 20)) ] && [ "$(used)" -ge $((8 << 20)) ] && ublk stop 0 || { ublk list; return 1; }
+	ublk mem --load=sparse ${1:-} -d -q >/dev/null && [ "$(used)" -lt $((9 << 20)) ] && [ "$(used)" -ge $((8 << 20)) ] && ublk stop 0 || { ublk list; return 1; }
 }
 check "holes take no memory" thin
 check "holes take no memory, --resilient" thin --resilient
