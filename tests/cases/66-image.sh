@@ -60,7 +60,7 @@ check "not of file" one_line 2 'no such option' ublk file data --load=data
 modprobe null_blk nr_devices=1 gb=8
 check "larger than memory: refused at once" one_line 1 'more than is left of memory' ublk mem --load=/dev/nullb0 -d
 rmmod null_blk
-check "a pipe that does not end: as far as there is memory" one_line 1 'no memory is left for it: [0-9]* bytes' sh -c 'yes | ublk mem 8G --load=- -d'
+check "a pipe that does not end: as far as there is memory" one_line 1 'no memory is left for it: [0-9]* bytes' sh -c 'yes | ublk mem 8G --load=- -d -q'
 check "and nothing is left of that" [ -z "$(ublk list)" ]
 
 # save
@@ -116,9 +116,9 @@ stopped() {	# a signal in the middle, with a name and without
 check "a signal in the middle: nothing is left behind" stopped
 frozen() {
 	ublk mem 64M -d -q >/dev/null && mkfs.ext4 -q /dev/ublkb0 && mount /dev/ublkb0 /mnt && cp data /mnt/data || return
-	fsfreeze -f /mnt && ublk save 0 d/out
+	fsfreeze --freeze /mnt && ublk save 0 d/out
 	st=$?
-	fsfreeze -u /mnt; umount /mnt; ublk stop 0
+	fsfreeze --unfreeze /mnt; umount /mnt; ublk stop 0
 	[ $st = 0 ] && e2fsck -fn d/out >/dev/null 2>&1 && mount -o loop d/out /mnt && cmp /mnt/data data && umount /mnt && rm d/out
 }
 check "a mounted filesystem, frozen: it mounts elsewhere" frozen
