@@ -27,10 +27,12 @@ O ?= build
 program = $(if $(filter build,$(O)),ublk,$(O)/ublk)
 objs = $(sources:%.c=$(O)/%.o)
 
+comma = ,
 override CFLAGS += -I. -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Wall -Wextra -fno-strict-aliasing -fstack-protector-strong -MMD -MP
 # small: a static program has a fixed address, nobody unwinds it, and pages that are half empty cost as much as full ones
 override CFLAGS += -ffunction-sections -fdata-sections -fno-pie -fno-unwind-tables -fno-asynchronous-unwind-tables
-override LDFLAGS += -static -pthread -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,--build-id=none
+# small again: what the loader would make read-only starts at a page, and here that is not a sixth of a KiB
+override LDFLAGS += $(if $(findstring musl,$(CC)),-Wl$(comma)-z$(comma)norelro) -static -pthread -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,--build-id=none
 
 all: $(program)
 

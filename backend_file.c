@@ -37,17 +37,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#ifndef FALLOC_FL_ZERO_RANGE
-#define FALLOC_FL_ZERO_RANGE	0x10	/* linux/falloc.h: not every libc has it */
-#endif
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22		/* Linux 5.14 */
-#endif
 #ifndef BLKROGET
 #define BLKROGET	_IO(0x12, 94)	/* linux/fs.h */
-#endif
-#ifndef RWF_NOWAIT
-#define RWF_NOWAIT	8		/* linux/fs.h */
 #endif
 
 /* linux/magic.h; neither has NOWAIT, and io_uring would use a worker thread */
@@ -255,20 +246,11 @@ static enum how file_how(const struct file *f, const struct io *io)
 	return io_is_sync(io) ? HOW_RING : __atomic_load_n(&f->write_how, __ATOMIC_RELAXED);
 }
 
-/* preadv2() or pwritev2(), which not every libc has. Returns bytes or -errno. */
-static int rw_vector(int fd, long nr, const struct iovec *iov, unsigned n, off_t off)
-{
-	/* low and high half of the offset; where a long has 64 bits the second is not looked at */
-	long ret = syscall(nr, fd, iov, (long)n, (long)off, (long)(off >> 16 >> 16), RWF_NOWAIT);
-
-	return ret < 0 ? -errno : (int)ret;
-}
-
-static int rw_nowait(const struct dev *dev, const struct io *io, off_t off)
+static int rw_try(const struct dev *dev, const struct io *io, off_t off)
 {
 	const struct iovec iov = { .iov_base = io->buf, .iov_len = io->len };
 
-	return rw_vector(dev->fd, io->op == UBLK_IO_OP_READ ? SYS_preadv2 : SYS_pwritev2, &iov, 1, off);
+	return rw_nowait(io->op == UBLK_IO_OP_READ ? SYS_preadv2 : SYS_pwritev2, dev->fd, &iov, 1, (uint64_t)off);
 }
 
 /*
@@ -315,7 +297,7 @@ static bool window_reads(const struct dev *dev, const struct file *f, uint64_t f
 {
 	unsigned n = (unsigned)((len + sizeof(f->trash) - 1) / sizeof(f->trash));
 
-	return rw_vector(dev->fd, SYS_preadv2, f->window, n, (off_t)from) >= (int)len;
+	return rw_nowait(SYS_preadv2, dev->fd, f->window, n, from) >= (int)len;
 }
 
 static bool window_cached(const struct file *f, const char *p, uint64_t len)
@@ -413,7 +395,7 @@ static int file_try(const struct dev *dev, struct file *f, struct io *io)
 	case HOW_RING:
 		break;
 	case HOW_NOWAIT:
-		ret = rw_nowait(dev, io, off);
+		ret = rw_try(dev, io, off);
 		if (ret != -EOPNOTSUPP)
 			return ret;
 		/* reads can, writes cannot: ext4 and its like, whose writes rarely wait */
@@ -896,7 +878,7 @@ static void file_choose(struct dev *dev, const struct options *o, struct file *f
 	if (auto_on)
 		return;
 	one.buf = block;
-	if (rw_nowait(dev, &one, (off_t)f->base) != -EOPNOTSUPP)
+	if (rw_try(dev, &one, (off_t)f->base) != -EOPNOTSUPP)
 		f->read_how = f->write_how = HOW_NOWAIT;
 	else if (is_on(dev->fd, TMPFS_MAGIC) || is_on(dev->fd, RAMFS_MAGIC))
 		f->read_how = f->write_how = HOW_INLINE;

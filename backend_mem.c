@@ -37,16 +37,6 @@
 #define MAX_DISCARD	(128U << 20)
 #define MAX_ZERO_FILL	(1U << 20)
 
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ	22	/* Linux 5.14 */
-#endif
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE	23	/* Linux 5.14 */
-#endif
-#ifndef SEEK_DATA
-#define SEEK_DATA		3
-#define SEEK_HOLE		4
-#endif
 
 struct mem {
 	struct ram ram;		/* --resilient: with a descriptor */
@@ -128,13 +118,34 @@ static void mem_there(const struct mem *m, uint64_t off, uint64_t len)
 	memset(present, 1, nr);
 }
 
+/* The memory that a write may take, in bytes: what is not there of these pages, or the huge pages they become part of. */
+static int64_t mem_missing(const struct mem *m, uint64_t off, const unsigned char *present, size_t nr)
+{
+	const uintptr_t first = (uintptr_t)m->ram.base + off;
+	uintptr_t unit, last = 0;
+	int64_t units = 0;
+
+	for (size_t i = 0; i < nr; i++) {
+		if (present[i])
+			continue;
+		unit = (first + i * m->ram.page) >> m->ram.take_shift;
+		units += unit != last;
+		last = unit;
+	}
+	return units << m->ram.take_shift;
+}
+
 static int mem_put(void *to, uint64_t off, const char *data, uint64_t len)
 {
 	struct mem *m = to;
-	const uint64_t first = off & ~(m->ram.page - 1);
+	const unsigned char *present;
+	size_t nr;
 
-	if (!m->keeps && !ram_afford(&m->ram, (int64_t)(off + len - first), false))
-		return -ENOMEM;
+	if (!m->keeps) {
+		present = mem_pages(m, off, len, &nr);
+		if (!ram_afford(&m->ram, mem_missing(m, off, present, nr), false))
+			return -ENOMEM;
+	}
 	/* a guard has no pages in its page tables, and what a server has there it learns by itself: mem_touch() */
 	if (m->ram.fd >= 0)
 		return pwrite(m->ram.fd, data, len, (off_t)off) == (ssize_t)len ? 0 : -ENOMEM;
@@ -185,7 +196,7 @@ static int mem_source(const struct options *o, uint64_t *size, const char **why)
 
 		*size = here >= 0 && end > here && lseek(fd, here, SEEK_SET) == here ? (uint64_t)(end - here) : 0;
 	}
-	takes = S_ISREG(st.st_mode) && (uint64_t)st.st_blocks * 512 < *size ? (uint64_t)st.st_blocks * 512 : *size;
+	takes = S_ISREG(st.st_mode) && !o->huge && (uint64_t)st.st_blocks * 512 < *size ? (uint64_t)st.st_blocks * 512 : *size;
 	memory_get(&memory);
 	if (o->size && *size > o->size)
 		*why = "it holds more than SIZE";
@@ -329,23 +340,6 @@ static int mem_give_back(const struct queue *q, struct mem *m, const struct io *
 		mem_zero(m, end, stop - end);
 	}
 	return ret;
-}
-
-/* The memory that a write may take, in bytes: what is not there of these pages, or the huge pages they become part of. */
-static int64_t mem_missing(const struct mem *m, uint64_t off, const unsigned char *present, size_t nr)
-{
-	const uintptr_t first = (uintptr_t)m->ram.base + off;
-	uintptr_t unit, last = 0;
-	int64_t units = 0;
-
-	for (size_t i = 0; i < nr; i++) {
-		if (present[i])
-			continue;
-		unit = (first + i * m->ram.page) >> m->ram.take_shift;
-		units += unit != last;
-		last = unit;
-	}
-	return units << m->ram.take_shift;
 }
 
 /*

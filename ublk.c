@@ -320,13 +320,14 @@ static inline void io_read_iod(const struct queue *q, struct io *io)
 __attribute__((noinline))
 static bool io_find_buf(struct queue *q, struct io *io, int res)
 {
-	const uint32_t len = io->len < q->dev->max_io ? io->len : q->dev->max_io;
+	const uint32_t data = io->len < q->dev->max_io ? io->len : q->dev->max_io;
+	const uint32_t len = (io->op <= UBLK_IO_OP_WRITE ? data : 0) + q->dev->scratch;
 	struct memory memory;
 
-	if (len <= io->room || io->op > UBLK_IO_OP_WRITE)
+	if (len <= io->room)
 		return true;
 	memory_get(&memory);
-	if (memory.left > (int64_t)len + q->dev->scratch) {
+	if (memory.left > (int64_t)len) {
 		io->room = len;
 		return true;
 	}
@@ -1306,13 +1307,8 @@ static int ctrl_await(struct ctrl *c, pid_t pid, bool asks)
 	return got == 0 ? ret : WIFEXITED(wstatus) ? WEXITSTATUS(wstatus) : EXIT_FAILURE;
 }
 
-/*
- * Have what is dirty on a device written through its server. On a device that
- * can be recovered STOP_DEV does not do that, it throws it away: the driver
- * fails all requests before it lets the block layer sync. In a process of its
- * own, since it waits for the server, which may be us.
- */
-static int dev_flush(struct ctrl *c, uint32_t id)
+/* On a device that can be recovered STOP_DEV throws that away: the driver fails all requests before it lets the block layer sync. */
+int dev_flush(struct ctrl *c, uint32_t id)
 {
 	pid_t pid;
 	int ret;
@@ -1804,6 +1800,15 @@ static int server_start(struct server *s)
 	return answer.res;
 }
 
+/* Nothing of what was loaded from stays open. */
+static void load_forget(const struct options *o)
+{
+	if (o->path_fd)
+		close(o->path_fd);
+	if (!strcmp(o->load, "-"))
+		stdin_to_null();
+}
+
 int server_open(struct server *s)
 {
 	const int64_t end = now_ms() + DYING_MS;
@@ -1816,8 +1821,8 @@ int server_open(struct server *s)
 	if (ret)
 		return ret;
 	s->opened = true;
-	if (s->o->path_fd)	/* what was loaded from may be pulled out */
-		close(s->o->path_fd);
+	if (s->o->load)		/* which may be pulled out now */
+		load_forget(s->o);
 	s->dev.used = s->recover;
 	if (s->recover && (s->cookie & DEV_IDENTITY) != s->dev.identity) {
 		s->why = NOT_THE_SAME;

@@ -11,65 +11,68 @@
 #include "host/usage.h"
 #include "lib/say.h"
 #include "lib/sys.h"
+#include "lib/text.h"
+#include "serve/cookie.h"
 #include "store/commit.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #define ANSWER_MS	30000	/* that the server may take for a step */
 
 /* A commit under way. */
 struct committing {
-	uint32_t id;
+	struct ublksrv_ctrl_dev_info info;
 	int pid;		/* of the server */
 	int node;		/* claimed, so that nobody else uses the device */
+	int file;		/* O_PATH: what the server has open */
 	struct changes changes;
 	const char *why;	/* words for a failure that errno does not tell */
 };
 
-/* Send the server a request, for it to look at what we have asked. A disk that is gone ends at its first byte. */
-static bool server_poke(int node)
-{
-	void *block = pages_get(4096);
-	const bool ok = block && pread(node, block, 4096, 0) > 0;
-
-	pages_put(block, 4096);
-	return ok;
-}
-
 static bool server_has_answered(const struct committing *w, bool given, uint64_t *done)
 {
+	*done = 0;
 	if (given)
 		return commit_given(&w->changes, done);
-	*done = 0;
 	return !__atomic_load_n(&w->changes.head->lock, __ATOMIC_ACQUIRE);
 }
 
 /*
- * Have the server see what we have asked, and do it. The requests are sent by a
- * process that can be left behind: a server may never answer them. Returns 0 or -errno.
+ * Send the server requests, for it to look at what we have asked, until it has
+ * done it. One that ends in an error, as of a bad sector, is as good, but not
+ * again and again: a disk that is gone has no byte to read.
  */
+__attribute__((noreturn))
+static void server_poke(const struct committing *w, bool given)
+{
+	void *block = pages_get(4096);
+	uint64_t done, before = UINT64_MAX;
+
+	while (block && !server_has_answered(w, given, &done)) {
+		if (pread(w->node, block, 4096, 0) <= 0 && done == before)
+			break;
+		before = done;
+	}
+	_exit(0);
+}
+
+/* Have the server do what we have asked. In a process that can be left behind: it may never answer. Returns 0 or -errno. */
 static int server_answer(const struct committing *w, bool given)
 {
 	uint64_t done = 0, before;
-	int wstatus = 0;
 	pid_t pid = fork();
 
 	if (pid < 0)
 		return -errno;
-	if (pid == 0) {
-		while (!server_has_answered(w, given, &done))
-			if (!server_poke(w->node))
-				_exit(1);
-		_exit(0);
-	}
+	if (pid == 0)
+		server_poke(w, given);
 	do {
 		before = done;
-		if (process_await(pid, ANSWER_MS, &wstatus))
+		if (process_await(pid, ANSWER_MS, NULL))
 			return server_has_answered(w, given, &done) ? 0 : -EIO;
 	} while (!server_has_answered(w, given, &done) && done > before);
 	kill(pid, SIGKILL);
@@ -79,117 +82,158 @@ static int server_answer(const struct committing *w, bool given)
 /* The device is ours alone from here on. Returns 0 or -errno. */
 static int commit_claim(struct ctrl *c, struct committing *w, char *text, size_t len)
 {
-	int ret = dev_ask(c, w->id, true, text, len);
+	const uint32_t id = w->info.dev_id;
+	int ret = dev_ask(c, id, true, text, len);
 
-	c->step = STEP_CHANGES;
 	if (ret)
 		return ret;
-	w->node = node_try(node_path(w->id).s, O_RDONLY | O_EXCL | O_DIRECT, mounts_lack_nodes());
+	w->node = node_try(node_path(id).s, O_RDONLY | O_EXCL | O_DIRECT, mounts_lack_nodes());
 	if (w->node < 0)
 		return -errno;
-	/* what is dirty in the node's page cache */
-	c->step = STEP_FLUSH;
-	return fsync(w->node) ? -errno : 0;
+	return dev_flush(c, id);
 }
 
-static int commit_attach(struct ctrl *c, struct committing *w)
+/* The changes, and the file that they are of: that the device was made of, whatever its server has open. */
+static int commit_attach(struct committing *w)
 {
-	int fd;
+	struct options o = { 0 };
+	char link[40];
+	uint32_t identity;
+	int fd, ret = snapshot_files(&w->info, w->pid, &fd, &w->file);
 
-	c->step = STEP_CHANGES;
-	fd = memfd_open(w->pid, CHANGES_NAME);
-	return fd < 0 ? fd : changes_attach(&w->changes, fd);
+	if (!ret)
+		ret = changes_attach(&w->changes, fd_reopen(fd, O_RDWR));
+	fd_close(fd);
+	if (ret)
+		return ret;
+	text_print(link, sizeof(link), "/proc/self/fd/%d", w->file);
+	o.path = link;
+	o.offset = w->changes.offset;
+	ret = backend_find("file")->identity(&o, &identity);
+	if (!ret && identity != (w->info.ublksrv_flags & COOKIE_IDENTITY))
+		ret = -EINVAL;
+	w->why = ret == -EINVAL ? "its server does not have the file that it was made of" : NULL;
+	return ret;
+}
+
+static int commit_ask(struct committing *w, enum lock_ask lock)
+{
+	__atomic_store_n(&w->changes.head->lock, lock, __ATOMIC_RELEASE);
+	return server_answer(w, false);
 }
 
 /* Alone, also among those who have the file. Returns 0 or -errno. */
 static int commit_lock(struct committing *w)
 {
-	struct changes_head *head = w->changes.head;
 	uint64_t done;
 	int ret = 0;
 
 	if (!commit_given(&w->changes, &done))	/* what a commit before us has written is not all given back */
 		ret = server_answer(w, true);
-	if (ret)
-		return ret;
-	__atomic_store_n(&head->lock, LOCK_TO_WRITE, __ATOMIC_RELEASE);
-	ret = server_answer(w, false);
-	if (!ret && head->lock_res)
+	if (!ret)
+		ret = commit_ask(w, LOCK_TO_WRITE);
+	if (!ret)
+		ret = w->changes.head->lock_res;
+	if (ret == -EWOULDBLOCK)
 		w->why = "its file is in use: somebody else has locked it, as another snapshot does";
-	return ret ? ret : head->lock_res;
+	return ret;
 }
 
-/* The file, now that it is to be written, and is ours. Returns 0 or -errno. */
-static int commit_to_file(struct ctrl *c, struct committing *w)
+/* All of it into the file, for good, and out of memory. Returns 0 or -errno. */
+static int commit_all(struct committing *w, int fd)
 {
-	int ret, fd;
+	int ret = commit_write(&w->changes, fd);
 
-	c->step = STEP_COMMIT;
-	fd = backing_open(w->pid, O_RDWR);
+	if (ret == -EBUSY)
+		w->why = "it is being written to";
+	if (ret)
+		return ret;
+	commit_give(&w->changes);
+	ret = server_answer(w, true);
+	if (ret)
+		notice("%s: all of it is in the file, but its server has not taken note", node_path(w->info.dev_id).s);
+	return ret == -ETIME ? ret : 0;
+}
+
+/* The file is opened for writing only now. */
+static int commit_to_file(struct committing *w)
+{
+	int ret, fd = fd_reopen(w->file, O_RDWR);
+
 	if (fd < 0) {
 		w->why = fd == -EROFS || fd == -EACCES || fd == -EPERM ? "its file cannot be opened for writing" : NULL;
 		return fd;
 	}
 	ret = commit_lock(w);
-	if (!ret) {
-		ret = commit_write(&w->changes, fd);
-		if (ret == -EBUSY)
-			w->why = "it is being written to";
-	}
-	close(fd);
-	if (ret)
-		return ret;
-	commit_give(&w->changes);
-	ret = server_answer(w, true);
 	if (!ret)
-		return 0;
-	notice("%s: all of it is in the file, but its server has not taken note", node_path(w->id).s);
-	return ret == -ETIME ? ret : 0;
+		ret = commit_all(w, fd);
+	close(fd);
+	/* whatever has become of it: the next snapshot of the file need not wait for this one to go */
+	(void)commit_ask(w, LOCK_TO_READ);
+	return ret;
 }
 
 /* Is it a snapshot that can be committed? NULL, or why not. */
 static const char *commit_refused(struct ctrl *c, struct committing *w)
 {
-	const struct ublksrv_ctrl_dev_info *info = &c->info;
+	const struct ublksrv_ctrl_dev_info *info = &w->info;
 
 	if (strcmp(backend_name(info->ublksrv_flags), "snapshot"))
 		return "not a --snapshot";
-	w->pid = usage_server(w->id, info->ublksrv_pid);
+	/* it would be his choice what is written, and to which file, and ours by what right */
+	if (info->flags & UBLK_F_UNPRIVILEGED_DEV && info->owner_uid != geteuid())
+		return "another user's";
+	w->pid = usage_server(info->dev_id, info->ublksrv_pid);
 	if (info->state != UBLK_S_DEV_LIVE || w->pid <= 0)
 		return "it has no server, and its changes are gone with that, or another is about to start";
-	if (ctrl_get_params(c, w->id) == 0 && c->params.basic.attrs & UBLK_ATTR_READ_ONLY)
+	if (ctrl_get_params(c, info->dev_id) == 0 && c->params.basic.attrs & UBLK_ATTR_READ_ONLY)
 		return "it was made --read-only: there are no changes";
 	return NULL;
 }
 
+/* Every step of it, c->step saying which. Returns 0 or -errno. */
+static int commit(struct ctrl *c, struct committing *w, char *text, size_t len)
+{
+	int ret;
+
+	c->step = STEP_COMMIT;
+	w->why = commit_refused(c, w);
+	if (w->why)
+		return -EINVAL;
+	c->step = STEP_CHANGES;
+	ret = commit_claim(c, w, text, len);
+	if (ret)
+		return ret;
+	c->step = STEP_CHANGES;
+	ret = commit_attach(w);
+	if (ret)
+		return ret;
+	c->step = STEP_COMMIT;
+	return commit_to_file(w);
+}
+
 int verb_commit(const struct args *a)
 {
-	struct committing w = { .node = -1, .changes.ram = RAM_NONE };
+	struct committing w = { .node = -1, .file = -1, .changes.ram = RAM_NONE };
 	struct ctrl *c = ctrl_own();
 	char text[160] = "";
+	uint32_t id = 0;
 	int ret;
 
 	if (!a->nr)
 		return args_error(a->verb, "DEV is missing");
+	signal(SIGXFSZ, SIG_IGN);	/* a limit of the shell's is an error of the write */
 	ret = ctrl_open_to_look(c);
 	if (!ret)
-		ret = dev_resolve(c, a->operands[0], &w.id);
+		ret = dev_resolve(c, a->operands[0], &id);
 	if (!ret)
-		ret = ctrl_get_info(c, w.id);
+		ret = ctrl_get_info(c, id);
 	if (ret)
 		return fail(a->operands[0], c->step, ret, resolve_why(ret));
-	w.why = commit_refused(c, &w);
-	if (w.why) {
-		c->step = STEP_COMMIT;
-		ret = -EINVAL;
-	}
-	if (!ret)
-		ret = commit_claim(c, &w, text, sizeof(text));
-	if (!ret)
-		ret = commit_attach(c, &w);
-	if (!ret)
-		ret = commit_to_file(c, &w);
+	w.info = c->info;
+	ret = commit(c, &w, text, sizeof(text));
 	changes_close(&w.changes);
+	fd_close(w.file);
 	fd_close(w.node);
-	return ret ? fail(node_path(w.id).s, c->step, ret, text[0] && ret == -EBUSY ? text : w.why) : 0;
+	return ret ? fail(node_path(id).s, c->step, ret, text[0] && ret == -EBUSY ? text : w.why) : 0;
 }

@@ -18,36 +18,44 @@
 #include <unistd.h>
 
 /*
- * A descriptor of a server: the file or block device that it serves, which is
- * the first one that it has, or a file whose name begins like this. Its path, as
- * the kernel has it, goes to path. Opens it with these flags. Returns a
- * descriptor or -errno.
+ * Of the descriptors in this /proc/PID/fd: the file or block device that a server
+ * serves, which is the first one that it has, or the first file whose name begins
+ * like this. Its path, as the kernel has it, goes to path. Returns a descriptor
+ * that stands for it (O_PATH), or -errno.
  */
-static int server_file(int pid, const char *begins, char *path, size_t len, int flags)
+static int fds_find(struct dir *fds, const char *begins, char *path, size_t len)
 {
-	int fd = -ENOENT;
 	const char *name;
 	struct stat st;
-	struct dir d;
 
-	text_print(path, len, "/proc/%d/fd", pid);
-	if (!dir_open(&d, AT_FDCWD, path))
-		return -errno;
-	while (fd == -ENOENT && (name = dir_next(&d))) {
+	while ((name = dir_next(fds))) {
 		ssize_t got;
 		uint64_t n;
+		int fd;
 
-		if (!parse_number(name, &n) || n < 3 || fstatat(d.fd, name, &st, 0) ||
-		    !(S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)))
+		if (!parse_number(name, &n) || n < 3 || (fd = openat(fds->fd, name, O_PATH | O_CLOEXEC)) < 0)
 			continue;
-		got = readlinkat(d.fd, name, path, len - 1);
+		got = readlinkat(fds->fd, name, path, len - 1);
 		path[got > 0 ? got : 0] = 0;
-		if (got <= 0 || (begins && strncmp(path, begins, strlen(begins))))
-			continue;
-		fd = openat(d.fd, name, flags | O_CLOEXEC | O_NOCTTY);
-		fd = fd < 0 ? -errno : fd;
+		if (got > 0 && fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) &&
+		    strncmp(path, "/proc/", 6) && (begins ? !strncmp(path, begins, strlen(begins)) : strncmp(path, "/memfd:", 7)))
+			return fd;
+		close(fd);
 	}
-	dir_close(&d);
+	return -ENOENT;
+}
+
+/* The same of a process. */
+static int server_file(int pid, const char *begins, char *path, size_t len)
+{
+	struct dir fds;
+	int fd;
+
+	text_print(path, len, "/proc/%d/fd", pid);
+	if (!dir_open(&fds, AT_FDCWD, path))
+		return -errno;
+	fd = fds_find(&fds, begins, path, len);
+	dir_close(&fds);
 	return fd;
 }
 
@@ -59,7 +67,7 @@ bool info_backing(const struct ublksrv_ctrl_dev_info *info, int pid, char *path,
 
 	if (!be || strcmp(be->operand, "path") || pid <= 0)
 		return false;	/* in memory, or not ours */
-	fd = server_file(pid, NULL, path, len, O_PATH);
+	fd = server_file(pid, NULL, path, len);
 	found = fd >= 0 && fstat(fd, st) == 0;
 	fd_close(fd);
 	return found;
@@ -74,7 +82,7 @@ static bool memfd_used(int pid, const char *name, uint64_t *bytes)
 	int fd;
 
 	text_print(begins, sizeof(begins), "/memfd:%s ", name);
-	fd = server_file(pid, begins, path, sizeof(path), O_PATH);
+	fd = server_file(pid, begins, path, sizeof(path));
 	found = fd >= 0 && fstat(fd, &st) == 0;
 	if (found)
 		*bytes = (uint64_t)st.st_blocks * 512;
@@ -94,19 +102,33 @@ bool info_used(const struct ublksrv_ctrl_dev_info *info, int pid, uint64_t size,
 	return !strcmp(type, "mem") && (memfd_used(pid, MEM_NAME, bytes) || memory_of(pid, (size + page - 1) / page * page, bytes));
 }
 
-int backing_open(int pid, int flags)
+int fd_reopen(int fd, int flags)
 {
-	char path[4096];
+	char link[40];
 
-	return server_file(pid, NULL, path, sizeof(path), flags);
+	text_print(link, sizeof(link), "/proc/self/fd/%d", fd);
+	fd = open(link, flags | O_CLOEXEC | O_NOCTTY);
+	return fd < 0 ? -errno : fd;
 }
 
-int memfd_open(int pid, const char *name)
+int snapshot_files(const struct ublksrv_ctrl_dev_info *info, int pid, int *changes, int *file)
 {
-	char path[4096], begins[64];
+	char path[4096];
+	struct dir fds;
 
-	text_print(begins, sizeof(begins), "/memfd:%s ", name);
-	return server_file(pid, begins, path, sizeof(path), O_RDWR);
+	*changes = *file = -ENOENT;
+	text_print(path, sizeof(path), "/proc/%d/fd", pid);
+	if (!dir_open(&fds, AT_FDCWD, path))
+		return -errno;
+	/* now that its descriptors are held it may die, but the number is not another's */
+	if (usage_server(info->dev_id, pid) != pid) {
+		dir_close(&fds);
+		return -ESRCH;
+	}
+	*file = fds_find(&fds, NULL, path, sizeof(path));
+	*changes = fds_find(&fds, "/memfd:" CHANGES_NAME " ", path, sizeof(path));
+	dir_close(&fds);
+	return *file < 0 ? *file : *changes < 0 ? *changes : 0;
 }
 
 int dev_resolve(struct ctrl *c, const char *name, uint32_t *id)

@@ -32,15 +32,15 @@ const char *resolve_why(int err);
  */
 bool info_backing(const struct ublksrv_ctrl_dev_info *info, int pid, char *path, size_t len, struct stat *st);
 
-/*
- * Open the file that a server, process pid, has open and that list shows as the
- * device's backing: the same one, whatever its path leads to. Returns a
- * descriptor or -errno.
- */
-int backing_open(int pid, int flags);
+/* Open what a descriptor stands for, as an O_PATH one does. Returns another one or -errno. */
+int fd_reopen(int fd, int flags);
 
-/* Open the memfd of this name that a server has. Returns a descriptor or -errno. */
-int memfd_open(int pid, const char *name);
+/*
+ * Of a snapshot's server, process pid: the memfd that its changes are in, and its
+ * file. Descriptors that stand for them (O_PATH), or -errno in one. Returns 0 or
+ * -errno; -ESRCH: that is not its server.
+ */
+int snapshot_files(const struct ublksrv_ctrl_dev_info *info, int pid, int *changes, int *file);
 
 /* The memory that a device of ours takes for what it holds, in bytes. False: it has none, or that cannot be told. */
 bool info_used(const struct ublksrv_ctrl_dev_info *info, int pid, uint64_t size, uint64_t *bytes);

@@ -4,6 +4,7 @@
 #include "cli/verbs.h"
 #include "host/fail.h"
 #include "host/nodes.h"
+#include "host/process.h"
 #include "lib/sys.h"
 #include "lib/text.h"
 #include "store/image.h"
@@ -12,9 +13,12 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#define STUCK_MS	30000	/* without getting on, and a copy is given up */
 
 #ifndef RENAME_NOREPLACE
 #define RENAME_NOREPLACE	1	/* linux/fs.h */
@@ -56,9 +60,15 @@ static int saving_begin(struct saving *s, const char *path)
 	s->fd = openat(s->dir, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
 	if (s->fd >= 0)
 		return 0;
-	text_print(s->part, sizeof(s->part), ".%s.%d.part", s->name, (int)getpid());
-	s->fd = openat(s->dir, s->part, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	return s->fd < 0 ? -errno : 0;
+	for (unsigned i = 0; i < 100 && s->fd < 0; i++) {
+		text_print(s->part, sizeof(s->part), ".%s.%u.part", s->name, i);
+		s->fd = openat(s->dir, s->part, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+		if (s->fd < 0)
+			s->part[0] = 0;		/* not ours */
+		if (s->fd < 0 && errno != EEXIST)
+			return -errno;
+	}
+	return s->fd < 0 ? -ENOENT : 0;
 }
 
 /* It is whole, and gets its name, for good. Returns 0 or -errno. */
@@ -67,8 +77,10 @@ static int saving_name(struct saving *s)
 	char link[40];
 
 	if (!s->part[0]) {
+		/* the first without CAP_DAC_READ_SEARCH, the second without /proc */
 		text_print(link, sizeof(link), "/proc/self/fd/%d", s->fd);
-		if (linkat(AT_FDCWD, link, s->dir, s->name, AT_SYMLINK_FOLLOW))
+		if (linkat(AT_FDCWD, link, s->dir, s->name, AT_SYMLINK_FOLLOW) &&
+		    (errno != ENOENT || linkat(s->fd, "", s->dir, s->name, AT_EMPTY_PATH)))
 			return -errno;
 	} else if (syscall(SYS_renameat2, s->dir, s->part, s->dir, s->name, RENAME_NOREPLACE)) {
 		if (errno != EINVAL)
@@ -101,24 +113,82 @@ static void saving_stop(int signo)
 	raise(signo);
 }
 
-static int save_to(int disk, uint64_t size, const char *path, bool *reads)
-{
-	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
-	int ret;
+static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
 
-	*reads = false;
-	if (!strcmp(path, "-"))
-		return image_save(disk, STDOUT_FILENO, size, false, reads);
+static void signals_catch(void (*handler)(int))
+{
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
-		if (signal(signals[i], saving_stop) == SIG_IGN)
+		if (signal(signals[i], handler) == SIG_IGN)
 			(void)signal(signals[i], SIG_IGN);
-	ret = saving_begin(&saving, path);
-	if (!ret)
-		ret = image_save(disk, saving.fd, size, true, reads);
-	if (!ret)
-		ret = saving_name(&saving);
+}
+
+/* What has become of a copy. */
+struct copied {
+	int ret;
+	bool reads;	/* it was the disk that could not be read */
+};
+
+__attribute__((noreturn))
+static void copy_apart(int disk, int to, uint64_t size, bool sparse, int report_fd)
+{
+	struct copied copied;
+
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	signals_catch(SIG_DFL);		/* the part of a file is our parent's to remove */
+	copied.ret = image_save(disk, to, size, sparse, &copied.reads);
+	_exit(write(report_fd, &copied, sizeof(copied)) != sizeof(copied));
+}
+
+/*
+ * In a process that can be left behind: where the device's server hangs, who
+ * reads does not end any more. As long as to, a file, gets on it is waited for;
+ * where it is a pipe, what is at its other end may take its time.
+ */
+static struct copied copy(int disk, int to, uint64_t size, bool sparse)
+{
+	struct copied copied = { .ret = -ECHILD };
+	off_t before, at = 0;
+	bool ended;
+	int fds[2];
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC))
+		return (struct copied){ .ret = -errno };
+	pid = fork();
+	if (pid == 0)
+		copy_apart(disk, to, size, sparse, fds[1]);
+	close(fds[1]);
+	do {
+		before = at;
+		ended = pid < 0 || process_await(pid, STUCK_MS, NULL);
+		at = sparse ? lseek(to, 0, SEEK_CUR) : before + 1;
+	} while (!ended && at != before);
+	if (!ended) {
+		kill(pid, SIGKILL);
+		copied = (struct copied){ .ret = -ETIME, .reads = true };
+	} else if (read(fds[0], &copied, sizeof(copied)) != sizeof(copied)) {
+		copied.ret = -ECHILD;
+	}
+	close(fds[0]);
+	return copied;
+}
+
+static struct copied save_to(int disk, uint64_t size, const char *path)
+{
+	struct copied copied = { 0 };
+
+	if (!strcmp(path, "-") && stdio_was_closed(STDOUT_FILENO))
+		return (struct copied){ .ret = -EBADF };
+	if (!strcmp(path, "-"))
+		return copy(disk, STDOUT_FILENO, size, false);
+	signals_catch(saving_stop);
+	copied.ret = saving_begin(&saving, path);
+	if (!copied.ret)
+		copied = copy(disk, saving.fd, size, true);
+	if (!copied.ret)
+		copied.ret = saving_name(&saving);
 	saving_end();
-	return ret;
+	return copied;
 }
 
 /* The node, past its page cache: what is saved is what the device has. */
@@ -135,7 +205,7 @@ static int save_open(struct ctrl *c, uint32_t id, uint64_t *size)
 int verb_save(const struct args *a)
 {
 	struct ctrl *c = ctrl_own();
-	bool reads = false;
+	struct copied copied;
 	uint32_t id = 0;
 	uint64_t size;
 	int ret, fd = -1;
@@ -149,13 +219,17 @@ int verb_save(const struct args *a)
 		ret = ctrl_get_info(c, id);
 	if (ret)
 		return fail(a->operands[0], c->step, ret, resolve_why(ret));
+	if (c->info.state != UBLK_S_DEV_LIVE)
+		return fail(node_path(id).s, STEP_READ, -EIO, "it has no server that would answer");
+	signal(SIGXFSZ, SIG_IGN);	/* a limit of the shell's is an error of the write */
 	ctrl_close(c);
 	fd = save_open(c, id, &size);
 	if (fd < 0)
 		return fail(node_path(id).s, STEP_READ, fd, NULL);
-	ret = save_to(fd, size, a->operands[1], &reads);
+	copied = save_to(fd, size, a->operands[1]);
 	close(fd);
-	if (!ret)
+	if (!copied.ret)
 		return 0;
-	return reads ? fail(node_path(id).s, STEP_READ, ret, NULL) : fail(a->operands[1], STEP_SAVE, ret, NULL);
+	return copied.reads ? fail(node_path(id).s, STEP_READ, copied.ret, NULL) :
+			      fail(a->operands[1], STEP_SAVE, copied.ret, NULL);
 }

@@ -31,6 +31,7 @@
 #endif
 
 static char *own_name;
+static bool was_closed[3];	/* of stdin, stdout, stderr */
 
 void process_named(char *argv0)
 {
@@ -49,11 +50,28 @@ void stdio_hold(void)
 {
 	int fd;
 
-	do
+	do {
 		fd = null_open();
-	while (fd >= 0 && fd <= 2);
+		if (fd >= 0 && fd <= 2)
+			was_closed[fd] = true;
+	} while (fd >= 0 && fd <= 2);
 	if (fd > 2)
 		close(fd);
+}
+
+bool stdio_was_closed(int fd)
+{
+	return was_closed[fd];
+}
+
+void stdin_to_null(void)
+{
+	int fd = null_open();
+
+	if (fd > 0) {
+		dup2(fd, 0);
+		close(fd);
+	}
 }
 
 void stdio_to_null(void)

@@ -15,6 +15,12 @@ void stdio_hold(void);
 /* 0, 1 and 2 stay open, whatever comes: a backing file must not land there. */
 void stdio_to_null(void);
 
+/* 0 is nothing from now on. */
+void stdin_to_null(void);
+
+/* Had the caller closed this one of 0, 1 and 2? */
+bool stdio_was_closed(int fd);
+
 /*
  * Signals that stop a server, and the end of children; blocked before any
  * thread is made. Returns a signalfd, which does not block, or -errno.

@@ -111,6 +111,12 @@ int ctrl_wait_gone(struct ctrl *c, uint32_t id, uint64_t cookie, int timeout_ms)
 int dev_ask(struct ctrl *c, uint32_t id, bool live, char *text, size_t len);
 
 /*
+ * Have what is dirty on a device written through its server. In a process of its
+ * own, since that waits for the server, which may be us. Returns 0 or -errno.
+ */
+int dev_flush(struct ctrl *c, uint32_t id);
+
+/*
  * STOP_DEV, unless somebody uses the device: the kernel itself says so where
  * it can (7.0), and before that a user who comes between look and stop loses.
  * Returns 0, or -EBUSY with text filled in, or another -errno.

@@ -44,6 +44,7 @@ enum {
 #define UBLK_F_NEED_GET_DATA		(1ULL << 2)
 #define UBLK_F_USER_RECOVERY		(1ULL << 3)	/* 6.1 */
 #define UBLK_F_USER_RECOVERY_REISSUE	(1ULL << 4)	/* 6.1 */
+#define UBLK_F_UNPRIVILEGED_DEV		(1ULL << 5)	/* 6.3 */
 #define UBLK_F_CMD_IOCTL_ENCODE		(1ULL << 6)
 #define UBLK_F_AUTO_BUF_REG		(1ULL << 11)	/* 6.16 */
 #define UBLK_F_QUIESCE			(1ULL << 12)	/* 6.16 */

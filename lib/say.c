@@ -60,11 +60,11 @@ void debug(const char *fmt, ...)
 void progress(const char *what, uint64_t done, uint64_t all)
 {
 	char text[64];
-	const size_t n = text_print(text, sizeof(text), "\r%3u %% %s%s", (unsigned)(done * 100 / all), what,
-				    done == all ? "\n" : "");
+	size_t n;
 
-	if (quiet || !isatty(STDERR_FILENO))
+	if (quiet || !all || !isatty(STDERR_FILENO))
 		return;
+	n = text_print(text, sizeof(text), "\r%3u %% %s%s", (unsigned)(done * 100 / all), what, done == all ? "\n" : "");
 	unfinished = done != all;
 	if (write(STDERR_FILENO, text, n) < 0)
 		return;		/* nobody to tell */

@@ -60,6 +60,30 @@ void fds_close_but(int first, int keep)
 	fds_close_from(keep >= first ? keep + 1 : first);
 }
 
+int rw_nowait(long nr, int fd, const struct iovec *iov, unsigned n, uint64_t off)
+{
+	/* low and high half of the offset; where a long has 64 bits the second is not looked at */
+	long ret = syscall(nr, fd, iov, (long)n, (long)off, (long)(off >> 16 >> 16), RWF_NOWAIT);
+
+	return ret < 0 ? -errno : (int)ret;
+}
+
+int write_all(int fd, const char *p, uint64_t len, int64_t off)
+{
+	while (len) {
+		ssize_t put = off < 0 ? write(fd, p, (size_t)len) : pwrite(fd, p, (size_t)len, (off_t)off);
+
+		if (put < 0 && errno == EINTR)
+			continue;
+		if (put <= 0)
+			return put ? -errno : -EIO;
+		p += put;
+		len -= (uint64_t)put;
+		off += off < 0 ? 0 : put;
+	}
+	return 0;
+}
+
 int64_t now_ms(void)
 {
 	struct timespec ts;

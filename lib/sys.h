@@ -5,8 +5,34 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+
+/* The kernel's, which not every libc has. */
+#ifndef FALLOC_FL_PUNCH_HOLE
+#define FALLOC_FL_KEEP_SIZE	1	/* linux/falloc.h */
+#define FALLOC_FL_PUNCH_HOLE	2
+#endif
+#ifndef FALLOC_FL_ZERO_RANGE
+#define FALLOC_FL_ZERO_RANGE	0x10
+#endif
+#ifndef SEEK_DATA
+#define SEEK_DATA		3
+#define SEEK_HOLE		4
+#endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ	22	/* Linux 5.14 */
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE	23	/* Linux 5.14 */
+#endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED	24	/* Linux 5.18 */
+#endif
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT		8	/* linux/fs.h */
+#endif
 
 /*
  * Memory in whole pages, all zero, for munmap(); NULL: there is none. What is
@@ -32,6 +58,15 @@ void fds_close_from(int first);
 
 /* The same but for one; one that is less is none. */
 void fds_close_but(int first, int keep);
+
+/*
+ * preadv2() or pwritev2() of these, which fails with EAGAIN rather than waits
+ * for a disk: nr is SYS_preadv2 or SYS_pwritev2. Returns bytes or -errno.
+ */
+int rw_nowait(long nr, int fd, const struct iovec *iov, unsigned n, uint64_t off);
+
+/* Write all of it, at off, or, where that is less than 0, where fd stands. Returns 0 or -errno. */
+int write_all(int fd, const char *p, uint64_t len, int64_t off);
 
 /* Milliseconds of CLOCK_MONOTONIC. */
 int64_t now_ms(void);

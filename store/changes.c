@@ -56,6 +56,8 @@ int changes_make(struct changes *c, uint64_t size, uint64_t offset, const char *
 
 	if (ret)
 		return ret;
+	c->size = size;
+	c->offset = offset;
 	changes_place(c, size);
 	*c->head = (struct changes_head){ .magic = MAGIC, .size = size, .offset = offset, .page = page };
 	ret = changes_locks(c);
@@ -72,6 +74,8 @@ int changes_attach(struct changes *c, int fd)
 	char *p;
 
 	*c = (struct changes){ .ram = { .fd = fd, .page = page, .page_shift = (unsigned)__builtin_ctzll(page) } };
+	if (fd < 0)
+		return fd;
 	if (pread(fd, &head, sizeof(head), 0) != sizeof(head) || fstat(fd, &st) || head.magic != MAGIC || head.page != page ||
 	    !head.size || head.size > INT64_MAX / 2 || head.offset > INT64_MAX / 2 ||
 	    (uint64_t)st.st_size != head_len(head.size, page) + pages_round(head.size, page)) {
@@ -80,6 +84,8 @@ int changes_attach(struct changes *c, int fd)
 	}
 	c->ram.head = head_len(head.size, page);
 	c->ram.len = pages_round(head.size, page);
+	c->size = head.size;
+	c->offset = head.offset;
 	p = pages_map(c->ram.head + c->ram.len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (!p) {
 		changes_close(c);
@@ -104,7 +110,7 @@ uint64_t changes_pages(const struct changes *c)
 
 uint64_t changes_page_len(const struct changes *c, uint64_t page)
 {
-	const uint64_t off = page << c->ram.page_shift, left = c->head->size - off;
+	const uint64_t off = page << c->ram.page_shift, left = c->size - off;
 
 	return left < c->ram.page ? left : c->ram.page;
 }
@@ -143,6 +149,15 @@ int changes_drop(struct changes *c, uint64_t first, uint64_t nr, enum page_state
 		changes_set(c, page, state);
 	}
 	return any ? ram_drop(&c->ram, first << c->ram.page_shift, nr << c->ram.page_shift) : 0;
+}
+
+uint64_t changes_notes(const struct changes *c, uint64_t first, uint64_t last)
+{
+	uint64_t nr = 0;
+
+	for (uint64_t i = first >> c->ram.page_shift; i <= last >> c->ram.page_shift; i++)
+		nr += !__atomic_load_n(&c->touched[i], __ATOMIC_RELAXED);
+	return nr << c->ram.page_shift;
 }
 
 bool changes_send(struct changes *c, uint64_t page, enum page_state state)

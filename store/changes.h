@@ -39,17 +39,18 @@ struct changes_head {
 	uint64_t epoch;		/* counts the times that pages have gone back to the file; changed by the server */
 	uint64_t given;		/* pages from the first one on that need not be looked at for that */
 	uint32_t giving;	/* set by commit: what was sent is in the file for good. Cleared by the server, when it is done */
-	uint32_t lock;		/* enum lock_ask: asked by commit, answered by the server */
-	int32_t lock_res;
+	uint32_t lock;		/* enum lock_ask: asked by commit, LOCK_NOTHING when the server has done it */
+	int32_t lock_res;	/* what came of it: 0 or -errno */
 };
 
-enum lock_ask { LOCK_NOTHING, LOCK_TO_WRITE };
+enum lock_ask { LOCK_NOTHING, LOCK_TO_WRITE, LOCK_TO_READ };
 
 #define CHANGES_NAME	"ublk-changes"		/* of the memfd */
 #define CHANGES_LOCKS	64
 
 struct changes {
 	struct ram ram;
+	uint64_t size, offset;	/* as the head has them: others may write there */
 	struct changes_head *head;
 	uint8_t *states;	/* enum page_state, a byte a page, see changes_state() */
 	uint8_t *touched;	/* a byte for each page of states: 1 if there is anything but PAGE_FILE */
@@ -59,7 +60,7 @@ struct changes {
 /* Take memory for the changes of a device of so many bytes, at offset in its file. Returns 0 or -errno. */
 int changes_make(struct changes *c, uint64_t size, uint64_t offset, const char **why);
 
-/* Map those of another process, from the memfd. Takes fd over. Returns 0 or -errno, fd closed. */
+/* Map those of another process, from the memfd. Takes fd over, which may be -errno. Returns 0 or -errno, fd closed. */
 int changes_attach(struct changes *c, int fd);
 
 void changes_close(struct changes *c);
@@ -96,6 +97,9 @@ int changes_drop(struct changes *c, uint64_t first, uint64_t nr, enum page_state
 
 /* Commit: mark a page as sent, if it is in this state, PAGE_MEMORY or PAGE_ZERO. */
 bool changes_send(struct changes *c, uint64_t page, enum page_state state);
+
+/* Bytes of memory that noting something of these pages would take. */
+uint64_t changes_notes(const struct changes *c, uint64_t first, uint64_t last);
 
 /* The next page from this one on that is not PAGE_FILE; at or beyond the last one: there is none. */
 uint64_t changes_next(const struct changes *c, uint64_t page);

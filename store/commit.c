@@ -6,39 +6,20 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <unistd.h>
 
 #define PASSES		4	/* over what changes while it is written */
 #define RUN_MAX		256U	/* pages that are written at once */
 
-#ifndef FALLOC_FL_PUNCH_HOLE
-#define FALLOC_FL_KEEP_SIZE	1	/* linux/falloc.h: not every libc has it */
-#define FALLOC_FL_PUNCH_HOLE	2
-#endif
 
 struct commit {
 	struct changes *c;
 	int fd;
-	char *zeroes;		/* as many as a run may have */
+	char *buf;		/* as long as a run may be */
 	bool no_holes;		/* the file takes none */
 	uint64_t done, all;	/* pages, for the progress */
 };
-
-static int pwrite_all(int fd, const char *p, uint64_t n, uint64_t off)
-{
-	while (n) {
-		ssize_t put = pwrite(fd, p, n, (off_t)off);
-
-		if (put < 0 && errno == EINTR)
-			continue;
-		if (put <= 0)
-			return put ? -errno : -EIO;
-		p += put;
-		off += (uint64_t)put;
-		n -= (uint64_t)put;
-	}
-	return 0;
-}
 
 /* Zeroes, as a hole where that can be had. */
 static int commit_zero(struct commit *w, uint64_t off, uint64_t len)
@@ -48,7 +29,19 @@ static int commit_zero(struct commit *w, uint64_t off, uint64_t len)
 	if (!w->no_holes && errno != EOPNOTSUPP && errno != EINVAL)
 		return -errno;
 	w->no_holes = true;
-	return pwrite_all(w->fd, w->zeroes, len, off);
+	memset(w->buf, 0, len);
+	return write_all(w->fd, w->buf, len, (int64_t)off);
+}
+
+/* What is in memory. Read, not mapped: of a page that was given back meanwhile that takes none again. */
+static int commit_memory(struct commit *w, uint64_t off, uint64_t len)
+{
+	const struct ram *r = &w->c->ram;
+
+	errno = EIO;	/* for a short read */
+	if (pread(r->fd, w->buf, len, (off_t)(r->head + off)) != (ssize_t)len)
+		return -errno;
+	return write_all(w->fd, w->buf, len, (int64_t)(w->c->offset + off));
 }
 
 /*
@@ -94,8 +87,7 @@ static int64_t commit_pass(struct commit *w, bool first)
 			continue;
 		off = page << shift;
 		len = ((run - 1) << shift) + changes_page_len(c, page + run - 1);
-		ret = zero ? commit_zero(w, c->head->offset + off, len) :
-			     pwrite_all(w->fd, c->ram.base + off, len, c->head->offset + off);
+		ret = zero ? commit_zero(w, c->offset + off, len) : commit_memory(w, off, len);
 		if (ret)
 			return ret;
 		written += (int64_t)run;
@@ -109,16 +101,16 @@ static int64_t commit_pass(struct commit *w, bool first)
 int commit_write(struct changes *c, int fd)
 {
 	const uint64_t len = (uint64_t)RUN_MAX << c->ram.page_shift;
-	struct commit w = { .c = c, .fd = fd, .zeroes = pages_get(len) };
+	struct commit w = { .c = c, .fd = fd, .buf = pages_get(len) };
 	int64_t n = 0;
 
-	if (!w.zeroes)
+	if (!w.buf)
 		return -ENOMEM;
 	for (uint64_t page = 0; (page = changes_next(c, page)) < changes_pages(c); page++)
 		w.all++;
 	for (unsigned i = 0; i < PASSES && (i == 0 || n > 0); i++)
 		n = commit_pass(&w, i == 0);
-	pages_put(w.zeroes, len);
+	pages_put(w.buf, len);
 	if (n > 0)	/* the last pass found some as well */
 		n = -EBUSY;
 	if (n == 0 && fdatasync(fd))

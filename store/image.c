@@ -12,10 +12,6 @@
 #define PIECE	(1U << 20)	/* that is read at once */
 #define UNIT	4096U		/* that a hole is made of */
 
-#ifndef SEEK_DATA
-#define SEEK_DATA	3
-#define SEEK_HOLE	4
-#endif
 
 static bool is_zero(const char *p, size_t n)
 {
@@ -59,21 +55,6 @@ static ssize_t read_all(int fd, char *piece)
 	return (ssize_t)n;
 }
 
-static int write_all(int fd, const char *p, size_t n)
-{
-	while (n) {
-		ssize_t put = write(fd, p, n);
-
-		if (put < 0 && errno == EINTR)
-			continue;
-		if (put <= 0)
-			return put ? -errno : -EIO;
-		p += put;
-		n -= (size_t)put;
-	}
-	return 0;
-}
-
 static int image_take(const char *piece, size_t n, uint64_t off, image_put *put, void *to)
 {
 	size_t len;
@@ -92,10 +73,13 @@ static uint64_t skip_hole(int fd, off_t start, uint64_t off, uint64_t size)
 {
 	off_t data = start < 0 ? -1 : lseek(fd, start + (off_t)off, SEEK_DATA);
 
-	if (data < 0 && start >= 0 && errno == ENXIO)	/* nothing but a hole to the end */
-		return size;
-	if (data < 0)
+	if (data < 0 && start >= 0 && errno == ENXIO && lseek(fd, 0, SEEK_END) >= start + (off_t)size)
+		return size;	/* nothing but a hole to the end, which is where it was */
+	if (data < 0) {
+		if (start >= 0)
+			(void)lseek(fd, start + (off_t)off, SEEK_SET);
 		return off;
+	}
 	/* data that stays where it is in a page */
 	off += (uint64_t)(data - start - (off_t)off) / PIECE * PIECE;
 	(void)lseek(fd, start + (off_t)off, SEEK_SET);
@@ -127,6 +111,8 @@ int image_load(int fd, uint64_t size, uint64_t max, image_put *put, void *to, ui
 				progress("loaded", *got < size ? *got : size, size);
 		}
 	}
+	if (!ret && *got < size)
+		ret = -EIO;	/* it has lost its end: cut off, or pulled out */
 	pages_put(piece, PIECE);
 	return ret;
 }
@@ -138,11 +124,11 @@ static int image_put_piece(int to, const char *piece, size_t n, bool sparse)
 	int ret = 0;
 
 	if (!sparse)
-		return write_all(to, piece, n);
+		return write_all(to, piece, n, -1);
 	for (size_t at = 0; at < n && !ret; at += len) {
 		len = run_of(piece, at, n, &zero);
 		if (!zero)
-			ret = write_all(to, piece + at, len);
+			ret = write_all(to, piece + at, len, -1);
 		else if (lseek(to, (off_t)len, SEEK_CUR) < 0)
 			ret = -errno;
 	}

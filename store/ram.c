@@ -14,16 +14,6 @@
 #define GRANT		(64LL << 20)	/* taken before the kernel is asked again what is left; less of little: */
 #define SHARES		64		/* as so many RAM disks may be told the same at the same time */
 
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE	23	/* Linux 5.14 */
-#endif
-#ifndef MADV_DONTNEED_LOCKED
-#define MADV_DONTNEED_LOCKED	24	/* Linux 5.18 */
-#endif
-#ifndef FALLOC_FL_PUNCH_HOLE
-#define FALLOC_FL_KEEP_SIZE	1	/* linux/falloc.h: not every libc has it */
-#define FALLOC_FL_PUNCH_HOLE	2
-#endif
 
 static int ram_map(struct ram *r, const char *name)
 {

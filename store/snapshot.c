@@ -25,19 +25,13 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #define MAX_DISCARD	(128U << 20)	/* what giving pages back may take long for is bounded */
-#define GIVE_STRETCHES	256U		/* that one request gives back for commit: 64 MiB */
+#define GIVE_STRETCHES	256U		/* that one request gives back for commit: 64 MiB, of pages of 4 KiB */
 
-#ifndef RWF_NOWAIT
-#define RWF_NOWAIT	8		/* linux/fs.h */
-#endif
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE	23	/* Linux 5.14 */
-#endif
 
 extern const struct backend backend_file;
 
@@ -45,6 +39,7 @@ struct snap {
 	struct changes changes;
 	uint64_t offset;		/* in the file */
 	bool direct;			/* O_DIRECT: a read always waits for a disk */
+	bool is_bdev;
 	unsigned giving;		/* 1: a thread gives pages back for commit; any queue's thread */
 };
 
@@ -75,13 +70,10 @@ static int snap_pread(struct queue *q, struct io *io, void *buf, uint32_t len, u
 	const struct snap *s = snap_of(q);
 	const uint64_t at = s->offset + off;
 	struct io_uring_sqe *sqe;
-	long ret = -1;
+	int ret = slow || s->direct ? -EAGAIN : rw_nowait(SYS_preadv2, queue_dev(q)->fd, &iov, 1, at);
 
-	/* low and high half of the offset; where a long has 64 bits the second is not looked at */
-	if (!slow && !s->direct)
-		ret = syscall(SYS_preadv2, queue_dev(q)->fd, &iov, 1L, (long)at, (long)(at >> 16 >> 16), RWF_NOWAIT);
 	if (ret >= 0)
-		return (int)ret;
+		return ret;
 	sqe = io_sqe(q, io);
 	sqe->opcode = IORING_OP_READ;
 	sqe->addr = (uintptr_t)buf;
@@ -304,7 +296,7 @@ static bool snap_takes(const struct changes *c, const struct io *io, uint64_t pa
 static int snap_take(struct changes *c, const struct io *io)
 {
 	const uint64_t first = io_page(c, io, HEAD), last = io_page(c, io, TAIL);
-	uint64_t nr = 0, from = UINT64_MAX, to = 0;
+	uint64_t nr = 0, from = UINT64_MAX, to = 0, bytes;
 
 	for (uint64_t page = first; page <= last; page++) {
 		if (!snap_takes(c, io, page))
@@ -313,12 +305,12 @@ static int snap_take(struct changes *c, const struct io *io)
 		from = page < from ? page : from;
 		to = page;
 	}
-	if (!nr)
-		return 0;
-	if (!ram_afford(&c->ram, (int64_t)(nr << c->ram.page_shift), io->flags & UBLK_IO_F_SWAP))
+	/* noting that all of a large disk is discarded takes some as well */
+	bytes = (nr << c->ram.page_shift) + changes_notes(c, first, last);
+	if (bytes && !ram_afford(&c->ram, (int64_t)bytes, io->flags & UBLK_IO_F_SWAP))
 		return -ENOSPC;
-	if (io->op != UBLK_IO_OP_WRITE)
-		return 0;	/* two pages at most: by a fault */
+	if (!nr || io->op != UBLK_IO_OP_WRITE)
+		return 0;	/* of zeroes two pages at most: by a fault */
 	if (madvise(c->ram.base + (from << c->ram.page_shift), (to - from + 1) << c->ram.page_shift, MADV_POPULATE_WRITE) &&
 	    errno != EINVAL)
 		return -ENOSPC;
@@ -426,39 +418,48 @@ static void snap_give(struct snap *s)
 
 	if (__atomic_exchange_n(&s->giving, 1, __ATOMIC_ACQUIRE))
 		return;		/* another thread does */
-	page = c->head->given;
-	for (unsigned i = 0; i < GIVE_STRETCHES && __atomic_load_n(&c->head->giving, __ATOMIC_ACQUIRE) && (page = changes_next(c, page)) < nr; i++) {
-		snap_give_stretch(c, page / CHANGES_STRETCH);
-		page = (page / CHANGES_STRETCH + 1) * CHANGES_STRETCH;
+	if (__atomic_load_n(&c->head->giving, __ATOMIC_ACQUIRE)) {	/* or one has just done the last of it */
+		page = c->head->given;
+		for (unsigned i = 0; i < GIVE_STRETCHES && (page = changes_next(c, page)) < nr; i++) {
+			snap_give_stretch(c, page / CHANGES_STRETCH);
+			page = (page / CHANGES_STRETCH + 1) * CHANGES_STRETCH;
+		}
+		c->head->given = page;
+		if (page >= nr)
+			__atomic_store_n(&c->head->giving, 0, __ATOMIC_RELEASE);
 	}
-	c->head->given = page;
-	if (page >= nr)
-		__atomic_store_n(&c->head->giving, 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&s->giving, 0, __ATOMIC_RELEASE);
 }
 
-/* Commit wants the file to itself: others who have a snapshot of it have locked it as this one has. */
-static void snap_lock(const struct dev *dev, struct changes_head *head)
+/*
+ * Commit wants the file to itself, or does not need that any more: others who
+ * have a snapshot of it have locked it as this one has. A block device is claimed,
+ * and what locks it is udev. To get the one lock the kernel gives up the other.
+ */
+static void snap_lock(const struct dev *dev, const struct snap *s, uint32_t ask)
 {
-	int ret = flock(dev->fd, LOCK_EX | LOCK_NB) ? -errno : 0;
+	struct changes_head *head = s->changes.head;
+	int ret = 0;
 
-	if (ret == -EWOULDBLOCK)
-		(void)flock(dev->fd, LOCK_SH | LOCK_NB);	/* which the try has given up */
-	else if (ret)
-		ret = 0;	/* a filesystem without locks, or a block device, which is claimed */
+	if (!s->is_bdev && flock(dev->fd, (ask == LOCK_TO_WRITE ? LOCK_EX : LOCK_SH) | LOCK_NB))
+		ret = errno == EOPNOTSUPP || errno == ENOLCK ? 0 : -errno;	/* a filesystem without locks */
+	if (ret && flock(dev->fd, LOCK_SH | LOCK_NB))
+		notice("%s", "the lock on the backing file is lost to somebody else");
 	head->lock_res = ret;
-	__atomic_store_n(&head->lock, LOCK_NOTHING, __ATOMIC_RELEASE);
+	(void)__atomic_compare_exchange_n(&head->lock, &ask, LOCK_NOTHING, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 }
 
 /* Commit asks by what it has written into the first page of the changes, and sends a request for us to see it. */
 static inline void snap_hear(const struct dev *dev, struct snap *s)
 {
-	struct changes_head *head = s->changes.head;
+	const struct changes_head *head = s->changes.head;
+	uint32_t ask;
 
 	if (__builtin_expect(__atomic_load_n(&head->giving, __ATOMIC_ACQUIRE), 0))
 		snap_give(s);
-	if (__builtin_expect(__atomic_load_n(&head->lock, __ATOMIC_ACQUIRE), 0))
-		snap_lock(dev, head);
+	ask = __atomic_load_n(&head->lock, __ATOMIC_ACQUIRE);
+	if (__builtin_expect(ask, 0))
+		snap_lock(dev, s, ask);
 }
 
 /* ---- the backend ---- */
@@ -508,6 +509,7 @@ static int snap_open(struct dev *dev, const struct options *o, const char **why)
 {
 	struct options below = *o;
 	struct snap *s;
+	struct stat st;
 	int ret;
 
 	below.read_only = true;
@@ -523,6 +525,7 @@ static int snap_open(struct dev *dev, const struct options *o, const char **why)
 	}
 	s->offset = o->offset;
 	s->direct = fcntl(dev->fd, F_GETFL) & O_DIRECT;
+	s->is_bdev = fstat(dev->fd, &st) == 0 && S_ISBLK(st.st_mode);
 	dev->read_only = o->read_only;
 	dev->scratch = (uint32_t)(2 * s->changes.ram.page);
 	dev->max_discard = dev->max_write_zeroes = MAX_DISCARD;
