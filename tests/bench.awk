@@ -16,6 +16,12 @@ BEGIN {
 	label["mem-q2"] = "ublk mem --queues=2"; label["mem-q2-affinity"] = "the same, --cpu-affinity"
 	ratio("mem null"); ratio("mem kublk"); ratio("mem loop-tmpfs"); ratio("mem brd")
 	ratio("file-ext4 loop-ext4"); ratio("file-ext4-direct loop-ext4-direct"); ratio("file-null_blk loop-null_blk")
+	split("untouched-randread-4k-64 untouched-randread-4k-1 untouched-read-128k-16 " \
+		"changed-randread-4k-64 changed-randread-4k-1 changed-read-128k-16 " \
+		"first-randwrite-4k-64 first-randwrite-4k-1 first-write-128k-16 " \
+		"again-randwrite-4k-64 again-randwrite-4k-1 again-write-128k-16", snaps)
+	state["untouched"] = "untouched blocks"; state["changed"] = "changed blocks"
+	state["first"] = "first of a block"; state["again"] = "second of a block"
 }
 function group(title, rows) { groups[++nr_groups] = title; members[nr_groups] = rows }
 function ratio(pair) { ratios[++nr_ratios] = pair }
@@ -61,6 +67,7 @@ function table(   g, i, n, w, row, part, any, top, under) {
 			if (under) printf "  %-18s %5.2f %s\n", words(works[w]), top / under, bar(top / under)
 		}
 	}
+	if ("snap-ext4" in seen || "snap-brd" in seen) snapshots()
 	if ("mem-64M" in seen) {
 		w = "randread-4k-64"
 		printf "size: %s, 64 MiB %.1f; the first and the last 64 MiB of 1 TiB %.1f, %.1f\n", words(w),
@@ -68,6 +75,25 @@ function table(   g, i, n, w, row, part, any, top, under) {
 	}
 	if ("idle" in seen)
 		printf "an idle server in 60 s: %d ticks of CPU time, %d times woken up\n", figure["idle", "ticks"], figure["idle", "wakeups"]
+}
+
+# ublk file --snapshot beside dm-snapshot, a line for each workload
+function snapshots(   s, w, part) {
+	printf "\n%-38s %32s %32s\n%-38s", "A snapshot", "of a file on ext4 (dm: loop)", "of brd", ""
+	for (s = 1; s <= 2; s++) printf " %16s %7s %7s", "dm-snapshot", "ublk", "ratio"
+	print ""
+	for (w = 1; w in snaps; w++) {
+		split(snaps[w], part, "-")
+		printf "  %-18s%-18s", words(part[2] "-" part[3] "-" part[4]), state[part[1]]
+		snapshot("dm-snap-ext4", "snap-ext4", snaps[w])
+		snapshot("dm-snap-brd", "snap-brd", snaps[w])
+		print ""
+	}
+	print ""
+}
+function snapshot(dm, ublk, work) {
+	if (!((dm, work) in figure) || !((ublk, work) in figure)) printf " %16s %7s %7s", "-", "-", "-"
+	else printf " %16.1f %7.1f %7.2f", figure[dm, work] / 1000, figure[ublk, work] / 1000, figure[ublk, work] / figure[dm, work]
 }
 
 # The ratios to loop-tmpfs of each round, sorted into r[1..]

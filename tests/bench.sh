@@ -4,9 +4,10 @@
 set -u
 SIZE=256M
 WORKLOADS=${BENCH_WORKLOADS:-randread-4k-64,randwrite-4k-64,randread-4k-1,randwrite-4k-1,read-128k-16,write-128k-16}
-ROWS=${BENCH_ROWS:-brd,loop-tmpfs,mem,null,loop-ext4,file-ext4,file-ext4-zc,loop-ext4-direct,file-ext4-direct,file-ext4-direct-copy,loop-null_blk,file-null_blk,file-null_blk-copy,mem-64M,mem-1T,mem-1T-end,idle}
+ROWS=${BENCH_ROWS:-brd,loop-tmpfs,mem,null,loop-ext4,file-ext4,file-ext4-zc,loop-ext4-direct,file-ext4-direct,file-ext4-direct-copy,loop-null_blk,file-null_blk,file-null_blk-copy,dm-snap-ext4,snap-ext4,dm-snap-brd,snap-brd,mem-64M,mem-1T,mem-1T-end,idle}
 # kublk, the server of the kernel's own tests, if the caller has brought one
 [ ! -e /bin/kublk ] || ROWS=$ROWS,kublk
+export DM_DISABLE_UDEV=1 # dmsetup makes its nodes itself
 
 die() { echo "FAIL - bench: $*" >&2; exit 1; }
 
@@ -37,6 +38,13 @@ make_loop() { dev=$(losetup -f --show "$@") || die "losetup $*"; undo="losetup -
 make_ublk() { dev=$(ublk "$@" -d -q) || die "ublk $*"; undo="ublk stop -q $dev"; }
 make_null() { dev=$(ublk-null $SIZE -d -q) || die "ublk null"; undo="ublk stop -q $dev"; }
 make_kublk() { kublk add -t null -q 1 -d 128 >/dev/null 2>&1; dev=/dev/ublkb0 undo="kublk del -n 0"; [ -b $dev ] || die "kublk"; }
+# make_dm ORIGIN: of memory that is taken anew, as ublk's is
+make_dm() {
+	blkdiscard /dev/ram2 || die "cannot empty the COW device"
+	dmsetup create snap --table "0 $((${SIZE%M} << 11)) snapshot $1 /dev/ram2 N 8" || die "dmsetup"
+	dev=/dev/mapper/snap undo="gone_dm ${undo#true}"
+}
+gone_dm() { dmsetup remove snap && "$@"; }
 
 # make ROW: set dev to the row's disk, full of zeroes, and undo to the command that removes it
 make() {
@@ -60,10 +68,16 @@ make() {
 	loop-null_blk) make_loop --direct-io=on /dev/nullb0 ;;
 	file-null_blk) make_ublk file /dev/nullb0 --direct ;;
 	file-null_blk-copy) make_ublk file /dev/nullb0 --direct --zero-copy=off ;;
+	dm-snap-ext4) make_loop /mnt/image && make_dm "$dev" ;;
+	dm-snap-brd) make_dm /dev/ram0 ;;
+	snap-ext4) make_ublk file /mnt/image --snapshot ;;
+	snap-brd) make_ublk file /dev/ram0 --snapshot --size=$SIZE ;;
+	snap-brd-direct) make_ublk file /dev/ram0 --snapshot --size=$SIZE --direct ;;
 	*) die "no row $1" ;;
 	esac
 	case $1 in
 	mem-1T-end) ;; # fio lays it out itself
+	*snap-*) ;; # its origin is full
 	*) fill "$dev" ;;
 	esac
 	sync
@@ -77,6 +91,25 @@ row_size() {
 	[ $place = 0 ] || fio_iops "$dev" write-128k-16 --offset=$place --size=64M --io_size=64M >/dev/null
 	report "$1" randread-4k-64 "$dev" randread-4k-64 --offset=$place --size=64M
 	$undo
+}
+
+# A snapshot: reads of what is not changed, the first write of each block, then reads and writes of what is
+row_snapshot() {
+	local work
+	make "$1"
+	# what a page cache there is between has seen it
+	dd if="$dev" of=/dev/null bs=1M iflag=direct 2>/dev/null
+	for work in randread-4k-64 randread-4k-1 read-128k-16; do report "$1" untouched-$work "$dev" $work; done
+	report "$1" first-write-128k-16 "$dev" write-128k-16 --io_size=$SIZE
+	for work in randread-4k-64 randread-4k-1 read-128k-16; do report "$1" changed-$work "$dev" $work; done
+	for work in randwrite-4k-64 randwrite-4k-1 write-128k-16; do report "$1" again-$work "$dev" $work; done
+	$undo
+	for work in randwrite-4k-64 randwrite-4k-1; do
+		make "$1"
+		# no block twice
+		report "$1" first-$work "$dev" $work --norandommap=0 --random_generator=lfsr
+		$undo
+	done
 }
 
 ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
@@ -98,6 +131,7 @@ row() {
 	local work
 	case $1 in
 	mem-64M | mem-1T*) row_size "$1" ; return ;;
+	*snap-*) row_snapshot "$1" ; return ;;
 	idle) row_idle ; return ;;
 	esac
 	make "$1"
@@ -122,8 +156,8 @@ smp() {
 	done
 }
 
-modprobe -a ublk_drv loop ext4
-modprobe brd rd_nr=2 rd_size=$((400 << 10))
+modprobe -a ublk_drv loop ext4 dm-snapshot
+modprobe brd rd_nr=3 rd_size=$((400 << 10))
 echo "bench: kernel release $(uname -r)"
 # fio's buffer would get huge pages or not depending on where it happens to lie
 echo madvise >/sys/kernel/mm/transparent_hugepage/enabled
