@@ -79,6 +79,21 @@ static void mem_close(struct dev *dev)
 	dev->priv = NULL;
 }
 
+/*
+ * With --resilient in memory of their own: of the kernel's page of zeroes, as of
+ * one that is not in the page tables, a copy gives up where this process is being
+ * killed, see mem_touch(). Kernel: gup_fast_pte_range() and pte_special().
+ */
+static int mem_map_zeroes(const struct dev *dev, struct mem *m)
+{
+	m->zeroes = pages_map(dev->max_io, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (!m->zeroes)
+		return -errno;
+	if (m->ram.fd >= 0)
+		memset(m->zeroes, 0, dev->max_io);
+	return mprotect(m->zeroes, dev->max_io, PROT_READ) ? -errno : 0;
+}
+
 static int mem_map_present(struct mem *m)
 {
 	const uint64_t len = m->ram.len >> m->ram.page_shift;
@@ -242,14 +257,12 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 	ret = ram_open(&m->ram, o->resilient ? MEM_NAME : NULL, dev->size, 0, o->huge, why);
 	if (ret)
 		goto out;
-	m->zeroes = pages_map(dev->max_io, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (!m->zeroes) {
-		ret = -errno;
-	} else if (o->prealloc) {
+	ret = mem_map_zeroes(dev, m);
+	if (!ret && o->prealloc) {
 		ret = ram_take_all(&m->ram);
 		if (ret)
 			*why = "more than is left of memory, and --prealloc takes it all";
-	} else {
+	} else if (!ret) {
 		mem_warn(dev);
 	}
 	if (!ret && (!m->keeps || m->ram.fd >= 0))

@@ -73,6 +73,19 @@ many() {	# 32 at once, each with its own content
 }
 check "32 of one file at once, each with its own content; none is committed" many
 
+twice() {	# once it is committed the file is as free as before
+	img 1 && snap && model /dev/ublkb0 200 8 1 model && ublk commit 0 && ublk file img --snapshot -d -q >/dev/null || return
+	cmp model /dev/ublkb1 && ublk stop 1 && model /dev/ublkb0 200 8 2 model && ublk commit 0 && ublk stop 0 && cmp model img
+}
+check "committed: another snapshot of the file, and committed again" twice
+foreground() {
+	img 1
+	ublk file img --snapshot -q >out &
+	wait_for 30 test -s out && changes ".devices[0].backing == \"$PWD/img\" and .devices[0].type == \"snapshot\"" && model /dev/ublkb0 200 8 1 model &&
+		changes '.devices[0].used > 4096 and .devices[0].used < 2097152' && ublk commit 0 && ublk stop img && wait && cmp model img
+}
+check "in the foreground: list, commit and stop know the file" foreground
+
 # refusals
 img 1
 one_line 2 create ublk file new --snapshot --create --size=1M && pass "not with --create" || fail "not with --create" "$(cat "$LIB_DIR/one.err")"

@@ -58,6 +58,23 @@ check "no such file" one_line 1 'No such file' ublk mem --load=missing -d
 check "a directory" one_line 1 'directory\|missing' ublk mem 1M --load=/tests -d
 check "not of file" one_line 2 'no such option' ublk file data --load=data
 modprobe null_blk nr_devices=1 gb=8
+early() {	# a file that is cut off while it is loaded is not padded with zeroes
+	cp data cut
+	strace -o trace -e trace=read -P "$PWD/cut" -e inject=read:retval=0:when=3 ublk mem --load=cut -d
+}
+check "a source that ends early: status 1, nothing is left" one_line 1 'Input/output error' early
+hugely() {	# what --huge takes is reckoned with
+	i=0
+	: >spots
+	while [ $i -lt 500 ]; do
+		dd if=data of=spots bs=4k seek=$((i * 512)) count=1 conv=notrunc 2>/dev/null
+		i=$((i + 1))
+	done
+	echo madvise >/sys/kernel/mm/transparent_hugepage/enabled
+	ublk mem --load=spots --huge -d -q
+}
+check "--huge, 1 GiB by 500 small pieces: refused, as is more than memory" one_line 1 'no memory is left\|more than is left' hugely
+rm -f spots cut
 check "larger than memory: refused at once" one_line 1 'more than is left of memory' ublk mem --load=/dev/nullb0 -d
 rmmod null_blk
 check "a pipe that does not end: as far as there is memory" one_line 1 'no memory is left for it: [0-9]* bytes' sh -c 'yes | ublk mem 8G --load=- -d -q'
@@ -88,6 +105,7 @@ rm d/out
 expect_status 1 "no such directory" ublk save 0 no/out
 expect_status 2 "where to?" ublk save 0
 expect_status 7 "no device" ublk save 3 d/out
+check "a closed stdout is an error" sh -c '! ublk save 0 - >&- 2>/dev/null'
 check "a full stdout is an error" sh -c '! ublk save 0 - >/dev/full 2>/dev/null'
 mkdir small; mount -t tmpfs -o size=4M tmpfs small
 expect_status 1 "out of space" ublk save 0 small/out

@@ -1,4 +1,4 @@
-# A snapshot, its server and its commit, killed at any moment: nothing that was acknowledged is lost.
+# A snapshot, its server and its commit, killed at any moment: nothing that was acknowledged is lost, and no client gets an error.
 . /tests/lib.sh
 section "snapshot: kills, ${KILLS:-12} of each kind"
 modprobe ext4
@@ -14,8 +14,8 @@ killer() {	# the server, again and again, until there is a file "enough"
 nap() { sleep "$(printf '0.%03d' "$1")"; }	# random moments are the test
 img() { dd if=/dev/urandom of=img bs=1M count=8 2>/dev/null && cp img before && cp img model && rm -f enough kills; }
 
-resilient() {	# QUEUES
-	img && ublk file img --snapshot --resilient --queues=$1 -d -q >/dev/null || return
+resilient() {	# QUEUES [WHAT]
+	img && ublk ${2:-file img --snapshot} --resilient --queues=$1 -d -q >/dev/null || return
 	killer & k=$!
 	st=0; i=0
 	while [ $st = 0 ] && [ "$(cat kills 2>/dev/null | wc -l)" -lt "${KILLS:-12}" ]; do
@@ -30,6 +30,9 @@ for queues in 1 2; do
 	check "--resilient, $queues queues: changes outlive the server, as in a model" resilient $queues
 	ublk stop 0
 done
+
+check "mem --resilient, holes and all: as in a model" resilient 1 "mem --load=img"
+ublk stop 0
 
 commits() {	# commit killed at random moments and run again; the server as well, if there is to be another
 	local i=0 done=0
