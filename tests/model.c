@@ -7,6 +7,8 @@
  *						will have what is to be on it. Status 1:
  *						the device is not as the model; prints where
  *	model DEVICE 0 0 0 FILE			only compares
+ *	model ... nodiscard			zeroes, but discards nothing: of part of a page
+ *						that need not become zeroes
  *
  * Requests under way at the same time share pages, but no sectors unless they
  * only read: what comes of that nobody promises. A request is of 512 bytes to
@@ -33,6 +35,7 @@ static char *model;
 static int16_t *users;		/* of each sector: -1 is being changed, else how many read it */
 static long ops_left;
 static unsigned wrong;
+static int discards = 1;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
 struct request {
@@ -111,6 +114,8 @@ static void choose(struct request *r, uint64_t *seed)
 	uint64_t nr = 1 + draw(seed) % (draw(seed) % 8 ? 24 : draw(seed) % 4 ? 256 : LARGEST / SECTOR);
 
 	r->op = ops[draw(seed) % 8];
+	if (r->op == DISCARD && !discards)
+		r->op = ZERO;
 	r->off = draw(seed) % sectors * SECTOR;
 	r->len = nr * SECTOR < size - r->off ? nr * SECTOR : size - r->off;
 }
@@ -163,8 +168,9 @@ int main(int argc, char **argv)
 	pthread_t threads[64];
 	int nr, file;
 
-	if (argc != 6)
-		errx(2, "usage: model DEVICE OPS THREADS SEED FILE");
+	discards = argc == 6;
+	if (argc != 6 && argc != 7)
+		errx(2, "usage: model DEVICE OPS THREADS SEED FILE [nodiscard]");
 	fd = open(argv[1], O_RDWR | O_DIRECT);
 	file = open(argv[5], O_RDWR);
 	if (fd < 0 || file < 0)

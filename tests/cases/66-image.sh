@@ -1,4 +1,4 @@
-# VM: VM_MEM=768M
+# VM: VM_MEM=512M
 # mem --load and save: a disk's content from somewhere, and to somewhere.
 . /tests/lib.sh
 section "load and save"
@@ -60,7 +60,7 @@ check "not of file" one_line 2 'no such option' ublk file data --load=data
 modprobe null_blk nr_devices=1 gb=8
 early() {	# a file that is cut off while it is loaded is not padded with zeroes
 	cp data cut
-	strace -o trace -e trace=read -P "$PWD/cut" -e inject=read:retval=0:when=3 ublk mem --load=cut -d
+	strace -f -o trace -e trace=read -P "$PWD/cut" -e inject=read:retval=0:when=3 ublk mem --load=cut -d
 }
 check "a source that ends early: status 1, nothing is left" one_line 1 'Input/output error' early
 hugely() {	# what --huge takes is reckoned with
@@ -119,7 +119,7 @@ named() {	# where a file cannot be made without a name: the first try is refused
 check "on a filesystem without nameless files" named
 ublk stop 0
 stopped() {	# a signal in the middle, with a name and without
-	ublk mem 400M --load=data -d -q >/dev/null || return
+	ublk mem 200M --load=data -d -q >/dev/null || return
 	ublk save 0 d/out & w=$!
 	wait_for 10 sh -c "ls -l /proc/$w/fd | grep -q deleted"
 	kill $w; wait $w
@@ -127,7 +127,7 @@ stopped() {	# a signal in the middle, with a name and without
 	n=$(strace -e trace=openat ublk save 0 d/first 2>&1 | grep openat | grep -n O_TMPFILE | cut -d: -f1)
 	rm -f d/first
 	strace -o trace -e trace=openat -e inject=openat:error=EOPNOTSUPP:when=$n ublk save 0 d/out & w=$!
-	wait_for 10 sh -c 'ls -A d | grep -q part' && kill "$(pidof ublk | tr ' ' '\n' | grep -vx "$(ublk list --json | jq .devices[0].pid)")"
+	wait_for 10 sh -c 'ls -A d | grep -q part' && kill "$(pgrep -P $w)"
 	wait $w
 	[ -z "$(ls -A d)" ] && ublk stop 0
 }

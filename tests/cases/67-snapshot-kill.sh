@@ -1,6 +1,6 @@
 # A snapshot, its server and its commit, killed at any moment: nothing that was acknowledged is lost, and no client gets an error.
 . /tests/lib.sh
-section "snapshot: kills, ${KILLS:-12} of each kind"
+section "snapshot: kills, ${KILLS:-8} of each kind"
 modprobe ext4
 
 server() { ublk list --json | jq '.devices[0].pid'; }
@@ -14,13 +14,13 @@ killer() {	# the server, again and again, until there is a file "enough"
 nap() { sleep "$(printf '0.%03d' "$1")"; }	# random moments are the test
 img() { dd if=/dev/urandom of=img bs=1M count=8 2>/dev/null && cp img before && cp img model && rm -f enough kills; }
 
-resilient() {	# QUEUES [WHAT]
+resilient() {	# QUEUES [WHAT] [nodiscard]
 	img && ublk ${2:-file img --snapshot} --resilient --queues=$1 -d -q >/dev/null || return
 	killer & k=$!
 	st=0; i=0
-	while [ $st = 0 ] && [ "$(cat kills 2>/dev/null | wc -l)" -lt "${KILLS:-12}" ]; do
+	while [ $st = 0 ] && [ "$(cat kills 2>/dev/null | wc -l)" -lt "${KILLS:-8}" ]; do
 		i=$((i + 1))
-		model /dev/ublkb0 300 8 $i model || st=$?
+		model /dev/ublkb0 300 8 $i model ${3:-} || st=$?
 	done
 	touch enough; wait $k
 	echo "# $1 queues: $(wc -l <kills) kills, $i times 300 operations"
@@ -31,14 +31,14 @@ for queues in 1 2; do
 	ublk stop 0
 done
 
-check "mem --resilient, holes and all: as in a model" resilient 1 "mem --load=img"
+check "mem --resilient, holes and all: as in a model" resilient 1 "mem --load=img" nodiscard
 ublk stop 0
 
 commits() {	# commit killed at random moments and run again; the server as well, if there is to be another
 	local i=0 done=0
 	img && ublk file img --snapshot $1 -d -q >/dev/null || return
 	[ -z "$1" ] || { killer & k=$!; }
-	while [ $i -lt "${KILLS:-12}" ]; do
+	while [ $i -lt "${KILLS:-8}" ]; do
 		i=$((i + 1))
 		model /dev/ublkb0 300 8 $i model || return
 		ublk commit 0 -q >out 2>&1 & w=$!
