@@ -73,6 +73,13 @@ many() {	# 32 at once, each with its own content
 }
 check "32 of one file at once, each with its own content; none is committed" many
 
+synced() {	# commit says that it is done when the file has been synced, and only then is memory given back
+	img 1 && snap && model /dev/ublkb0 200 8 1 model && strace -o trace -e trace=pwrite64,fallocate,fdatasync ublk commit 0 || return
+	grep -q pwrite64 trace && tail -n 2 trace | head -n 1 | grep -q '^fdatasync.* = 0$' && grep -c fdatasync trace | grep -qx 1 || { tail -n 5 trace; return 1; }
+	model /dev/ublkb0 200 8 2 model && strace -o trace -e trace=fdatasync -e inject=fdatasync:error=EIO ublk commit 0 2>err && return 1
+	grep -q 'Input/output' err && [ "$(ublk list --json | jq '.devices[0].used')" -gt 65536 ] && ublk commit 0 && ublk stop 0 && cmp model img
+}
+check "commit: not done before it is synced; where that fails all stays in memory" synced
 twice() {	# once it is committed the file is as free as before
 	img 1 && snap && model /dev/ublkb0 200 8 1 model && ublk commit 0 && ublk file img --snapshot -d -q >/dev/null || return
 	cmp model /dev/ublkb1 && ublk stop 1 && model /dev/ublkb0 200 8 2 model && ublk commit 0 && ublk stop 0 && cmp model img

@@ -327,6 +327,21 @@ static void test_commit_late(void)
 	bench_close(b);
 }
 
+/* A commit that has marked pages and died before it wrote them. */
+static void test_commit_dead(void)
+{
+	struct bench *b = &(struct bench){ 0 };
+	bool ok = bench_open(b, 8), zero = false;
+	struct changes *c = bench_changes(b);
+	struct io io = { .op = UBLK_IO_OP_WRITE, .len = 8192, .buf = bufs[1] };
+
+	memset(bufs[1], 1, 8192);
+	memset(model, 1, 8192);
+	ok = ok && backend_snapshot.queue(&b->queue, &io) == 8192 && commit_mark(c, 0, true, &zero) == 2;
+	CHECK("commit: what a dead one has only marked is written by the next", ok && commit_write(c, b->fd) == 0 && file_is(b, model));
+	bench_close(b);
+}
+
 /* A fill that was read before a commit has written the page is old. */
 static void test_commit_fill(void)
 {
@@ -383,6 +398,7 @@ int main(void)
 	test_bad_sector();
 	test_commit();
 	test_commit_late();
+	test_commit_dead();
 	test_commit_fill();
 	test_attach();
 	return test_end();
