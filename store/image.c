@@ -18,21 +18,20 @@ static bool is_zero(const char *p, size_t n)
 	return !p[0] && !memcmp(p, p + 1, n - 1);
 }
 
+static size_t unit_len(size_t at, size_t n)
+{
+	return n - at < UNIT ? n - at : UNIT;
+}
+
 /* From at on: how many bytes are alike, in whole units but for the last, all of them zero or none? */
 static size_t run_of(const char *piece, size_t at, size_t n, bool *zero)
 {
 	size_t end = at;
 
-	do {
-		const size_t unit = n - end < UNIT ? n - end : UNIT;
-		const bool this = is_zero(piece + end, unit);
-
-		if (end == at)
-			*zero = this;
-		else if (this != *zero)
-			break;
-		end += unit;
-	} while (end < n);
+	*zero = is_zero(piece + at, unit_len(at, n));
+	do
+		end += unit_len(end, n);
+	while (end < n && is_zero(piece + end, unit_len(end, n)) == *zero);
 	return end - at;
 }
 
