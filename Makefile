@@ -12,8 +12,9 @@ ifdef ARCH
 CROSS = $(or $(cross_$(ARCH)),$(error ARCH=$(ARCH): x86_64, aarch64, riscv64 or armhf))
 CC = $(CROSS)gcc
 endif
-# musl is for who wants it small
-CFLAGS ?= $(if $(findstring musl,$(CC)),-Os,-O2) -g
+# musl is for who wants it small; gcc knows -Oz since 12
+small := $(if $(shell $(CC) -Oz -E -x c /dev/null 2>/dev/null),-Oz,-Os)
+CFLAGS ?= $(if $(findstring musl,$(CC)),$(small),-O2) -g
 PREFIX ?= /usr/local
 DESTDIR ?=
 V ?= 0

@@ -217,17 +217,12 @@ int verb_commit(const struct args *a)
 	struct committing w = { .node = -1, .file = -1, .changes.ram = RAM_NONE };
 	struct ctrl *c = ctrl_own();
 	char text[160] = "";
-	uint32_t id = 0;
 	int ret;
 
 	if (!a->nr)
 		return args_error(a->verb, "DEV is missing");
 	signal(SIGXFSZ, SIG_IGN);	/* a limit of the shell's is an error of the write */
-	ret = ctrl_open_to_look(c);
-	if (!ret)
-		ret = dev_resolve(c, a->operands[0], &id);
-	if (!ret)
-		ret = ctrl_get_info(c, id);
+	ret = dev_look(c, a->operands[0]);
 	if (ret)
 		return fail(a->operands[0], c->step, ret, resolve_why(ret));
 	w.info = c->info;
@@ -235,5 +230,5 @@ int verb_commit(const struct args *a)
 	changes_close(&w.changes);
 	fd_close(w.file);
 	fd_close(w.node);
-	return ret ? fail(node_path(id).s, c->step, ret, text[0] && ret == -EBUSY ? text : w.why) : 0;
+	return ret ? fail(node_path(w.info.dev_id).s, c->step, ret, text[0] && ret == -EBUSY ? text : w.why) : 0;
 }

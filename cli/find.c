@@ -170,6 +170,16 @@ int ctrl_open_to_look(struct ctrl *c)
 	return ret == -ENOENT && c->step == STEP_CONTROL && loadable ? -ENODEV : ret;
 }
 
+int dev_look(struct ctrl *c, const char *name)
+{
+	uint32_t id = 0;
+	int ret = ctrl_open_to_look(c);
+
+	if (!ret)
+		ret = dev_resolve(c, name, &id);
+	return ret ? ret : ctrl_get_info(c, id);
+}
+
 const char *resolve_why(int err)
 {
 	return err == -ENOTUNIQ ? "several devices show it: name one" :

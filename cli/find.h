@@ -23,6 +23,12 @@ int ctrl_open_to_look(struct ctrl *c);
  */
 int dev_resolve(struct ctrl *c, const char *name, uint32_t *id);
 
+/*
+ * The same as a verb begins with, from opening the control plane on: c->info is
+ * then the device's. Returns 0, or -errno with c->step set.
+ */
+int dev_look(struct ctrl *c, const char *name);
+
 /* What -errno of dev_resolve() means, or NULL: as strerror() has it. */
 const char *resolve_why(int err);
 

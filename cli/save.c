@@ -192,12 +192,11 @@ static struct copied save_to(int disk, uint64_t size, const char *path)
 }
 
 /* The node, past its page cache: what is saved is what the device has. */
-static int save_open(struct ctrl *c, uint32_t id, uint64_t *size)
+static int save_open(uint32_t id, uint64_t *size)
 {
 	int fd = node_open(node_path(id).s, O_RDONLY | O_DIRECT);
 	off_t end = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
 
-	c->step = STEP_READ;
 	*size = end > 0 ? (uint64_t)end : 0;
 	return fd;
 }
@@ -206,24 +205,21 @@ int verb_save(const struct args *a)
 {
 	struct ctrl *c = ctrl_own();
 	struct copied copied;
-	uint32_t id = 0;
 	uint64_t size;
-	int ret, fd = -1;
+	uint32_t id;
+	int ret, fd;
 
 	if (a->nr < 2)
 		return args_error(a->verb, a->nr ? "PATH is missing" : "DEV is missing");
-	ret = ctrl_open_to_look(c);
-	if (!ret)
-		ret = dev_resolve(c, a->operands[0], &id);
-	if (!ret)
-		ret = ctrl_get_info(c, id);
+	ret = dev_look(c, a->operands[0]);
 	if (ret)
 		return fail(a->operands[0], c->step, ret, resolve_why(ret));
+	id = c->info.dev_id;
 	if (c->info.state != UBLK_S_DEV_LIVE)
 		return fail(node_path(id).s, STEP_READ, -EIO, "it has no server that would answer");
 	signal(SIGXFSZ, SIG_IGN);	/* a limit of the shell's is an error of the write */
 	ctrl_close(c);
-	fd = save_open(c, id, &size);
+	fd = save_open(id, &size);
 	if (fd < 0)
 		return fail(node_path(id).s, STEP_READ, fd, NULL);
 	copied = save_to(fd, size, a->operands[1]);
