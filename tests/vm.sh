@@ -194,12 +194,18 @@ vm_root_boot() {
 	truncate -s 162M "$2/disk"
 	echo 'start=2048, size=327680' | PATH=$PATH:/sbin sfdisk -q "$2/disk" || return
 	dd if="$2/image" of="$2/disk" bs=1M seek=1 conv=notrunc,sparse status=none
+	md5sum <"$2/disk" >"$2/disk.md5"
 	vm_initrd "$2" "$1"
 }
 
 # vm_after_boot DIR: what the machine has left on the disk it had its root on
 vm_after_boot() {
 	local part="$1/disk?offset=1048576"
+	if [[ $VM_APPEND = *snapshot* ]]; then
+		if md5sum <"$1/disk" | cmp -s - "$1/disk.md5"; then vm_out "ok - boot: the disk is as it was"
+		else vm_out "FAIL - boot: the disk is as it was: it has been written to"; fi
+		return
+	fi
 	if PATH=$PATH:/sbin e2fsck -fn "$part" >"$1/fsck" 2>&1 && PATH=$PATH:/sbin dumpe2fs -h "$part" 2>/dev/null | grep -q 'state: *clean$'; then
 		vm_out "ok - boot: the filesystem was unmounted cleanly"
 	else
@@ -257,6 +263,6 @@ vm_boot() {
 	if [ $state != off ] || [ "$why" ]; then
 		vm_out "FAIL - $name: guest finished: ${why:-it ended early with status $rc}"
 	fi
-	[[ ${VM_INIT:-} != boot || ${VM_APPEND:-} != *file* ]] || vm_after_boot "$tmp"
+	[[ ${VM_INIT:-} != boot || ${VM_APPEND:-} = *root=mem* ]] || vm_after_boot "$tmp"
 	rm -rf "$tmp"
 }
