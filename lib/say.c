@@ -59,12 +59,16 @@ void debug(const char *fmt, ...)
 
 void progress(const char *what, uint64_t done, uint64_t all)
 {
+	static unsigned shown;
+	const unsigned percent = all ? (unsigned)(done * 100 / all) : 0;
 	char text[64];
 	size_t n;
 
-	if (quiet || !all || !isatty(STDERR_FILENO))
+	/* a console may be slow */
+	if (quiet || !all || (unfinished && percent == shown && done != all) || !isatty(STDERR_FILENO))
 		return;
-	n = text_print(text, sizeof(text), "\r%3u %% %s%s", (unsigned)(done * 100 / all), what, done == all ? "\n" : "");
+	shown = percent;
+	n = text_print(text, sizeof(text), "\r%3u %% %s%s", percent, what, done == all ? "\n" : "");
 	unfinished = done != all;
 	if (write(STDERR_FILENO, text, n) < 0)
 		return;		/* nobody to tell */
