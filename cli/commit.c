@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ANSWER_MS	30000	/* that the server may take for a step */
@@ -158,7 +159,14 @@ static int commit_all(struct committing *w, int fd)
 /* The file is opened for writing only now. */
 static int commit_to_file(struct committing *w)
 {
-	int ret, fd = fd_reopen(w->file, O_RDWR);
+	struct stat st;
+	int ret, fd;
+
+	if (fstat(w->file, &st) == 0 && S_ISREG(st.st_mode) && !st.st_nlink) {
+		w->why = "its file has been removed: \"ublk save\" makes a new one";
+		return -ENOENT;
+	}
+	fd = fd_reopen(w->file, O_RDWR);
 
 	if (fd < 0) {
 		w->why = fd == -EROFS || fd == -EACCES || fd == -EPERM ? "its file cannot be opened for writing" : NULL;

@@ -66,7 +66,7 @@ static void help_all(void)
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
 		help_line(verbs[i]);
 	print("  ublk --version\n\n\"ublk help VERB\" or \"ublk VERB --help\" shows a verb's options.\n"
-	      "A device is named 0, ublkb0 or /dev/ublkb0.\n");
+	      "A device is named 0, ublkb0 or /dev/ublkb0, or by its file.\n");
 }
 
 int verb_help(const struct args *a)

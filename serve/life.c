@@ -82,7 +82,7 @@ int server_fail(const struct server *s, enum step step, int err)
 {
 	if (s->added || s->recover)
 		return fail(node_path(s->id).s, step, err, s->why);
-	return fail(s->o->path ? s->o->path : s->be->name, step, err, s->why);
+	return fail(s->o->path ? s->o->path : s->o->load ? s->o->load : s->be->name, step, err, s->why);
 }
 
 int server_life(struct server *s)

@@ -93,6 +93,11 @@ foreground() {
 }
 check "in the foreground: list, commit and stop know the file" foreground
 
+removed() {	# what is written to a file without a name is lost with the device
+	img 1 && snap && model /dev/ublkb0 100 8 1 model && rm img && ! ublk commit 0 2>err && grep -q 'ublk save' err && ublk save 0 img && cmp img model && ublk stop 0
+}
+check "commit: a file that has been removed is refused" removed
+
 # refusals
 img 1
 one_line 2 create ublk file new --snapshot --create --size=1M && pass "not with --create" || fail "not with --create" "$(cat "$LIB_DIR/one.err")"

@@ -54,7 +54,7 @@ check "more than SIZE: status 1, nothing is left" one_line 1 'more than SIZE' ub
 check "more than SIZE from a pipe" one_line 1 'more than SIZE' sh -c 'cat data | ublk mem 4M --load=- -d'
 check "a pipe, without SIZE" one_line 1 'SIZE is missing' sh -c 'cat data | ublk mem --load=- -d'
 check "an empty file" one_line 1 'empty' sh -c ': >empty; ublk mem --load=empty -d'
-check "no such file" one_line 1 'No such file' ublk mem --load=missing -d
+check "no such file" one_line 1 'missing: open: No such file' ublk mem --load=missing -d
 check "a directory" one_line 1 'directory\|missing' ublk mem 1M --load=/tests -d
 check "not of file" one_line 2 'no such option' ublk file data --load=data
 modprobe null_blk nr_devices=1 gb=8
