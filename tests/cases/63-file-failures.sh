@@ -21,12 +21,12 @@ full_direct() {	# KIB BLOCK: what dd was told is written is there
 }
 full_direct_all() {
 	local i=0
-	while [ $i -lt ${FILL_POINTS:-100} ]; do
+	while [ $i -lt ${FILL_POINTS:-50} ]; do
 		full_direct $((64 + i * 36)) $((4096 << (i % 9))) || return 1
 		i=$((i + 1))
 	done
 }
-check "full at ${FILL_POINTS:-100} points: direct writers get ENOSPC, acknowledged bytes are there" full_direct_all
+check "full at ${FILL_POINTS:-50} points: direct writers get ENOSPC, acknowledged bytes are there" full_direct_all
 full_buffered() {
 	local st=0
 	mount -t tmpfs -o size=1000k tmpfs /run/t && truncate -s 4M /run/t/disk.img &&

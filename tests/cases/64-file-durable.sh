@@ -9,7 +9,7 @@ modprobe loop
 modprobe ext4
 modprobe dm-log-writes 2>/dev/null
 
-SIZE=$((24 * 1024 * 1024)) FILES=${REPLAY_FILES:-80}
+SIZE=$((24 * 1024 * 1024)) FILES=${REPLAY_FILES:-40}
 if ! dmsetup targets | grep -q log-writes; then
 	skip "durability" "this kernel has no dm-log-writes"
 	rmmod brd

@@ -11,7 +11,7 @@ changes() { ublk list --json | jq -e "$1" >/dev/null; }
 
 # against a model: 32 requests at once, of 512 bytes to 1 MiB
 random() {	# QUEUES [OPTION]
-	img && snap --queues="$@" && model /dev/ublkb0 "${OPS:-15000}" 32 $1 model || { ublk stop 0; return 1; }
+	img && snap --queues="$@" && model /dev/ublkb0 "${OPS:-12500}" 32 $1 model || { ublk stop 0; return 1; }
 	same before img
 }
 for queues in 1 2 4; do

@@ -6,7 +6,7 @@ server() { ublk list --json "${1:-0}" | jq '.devices[0].pid'; }
 # the number is free when stop returns: ROUNDS times the same one
 same_number() {
 	i=0 other=0
-	while [ $i -lt "${NUMBERS:-60}" ]; do
+	while [ $i -lt "${NUMBERS:-40}" ]; do
 		d=$(ublk mem 64M -d -q) || return
 		[ "$d" = /dev/ublkb0 ] || other=$((other + 1))
 		ublk stop "$d" || return
