@@ -37,7 +37,6 @@
 #define MAX_DISCARD	(128U << 20)
 #define MAX_ZERO_FILL	(1U << 20)
 
-
 struct mem {
 	struct ram ram;		/* --resilient: with a descriptor */
 	bool keeps;		/* --prealloc: what is there stays */

@@ -3,7 +3,6 @@
 #include "cli/backends.h"
 #include "cli/find.h"
 #include "cli/verbs.h"
-#include "host/disk.h"
 #include "host/fail.h"
 #include "host/mounts.h"
 #include "host/nodes.h"
@@ -167,7 +166,6 @@ static int commit_to_file(struct committing *w)
 		return -ENOENT;
 	}
 	fd = fd_reopen(w->file, O_RDWR);
-
 	if (fd < 0) {
 		w->why = fd == -EROFS || fd == -EACCES || fd == -EPERM ? "its file cannot be opened for writing" : NULL;
 		return fd;

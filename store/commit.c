@@ -12,7 +12,6 @@
 #define PASSES		4	/* over what changes while it is written */
 #define RUN_MAX		256U	/* pages that are written at once */
 
-
 struct commit {
 	struct changes *c;
 	int fd;

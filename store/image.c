@@ -12,7 +12,6 @@
 #define PIECE	(1U << 20)	/* that is read at once */
 #define UNIT	4096U		/* that a hole is made of */
 
-
 static bool is_zero(const char *p, size_t n)
 {
 	return !p[0] && !memcmp(p, p + 1, n - 1);

@@ -14,7 +14,6 @@
 #define GRANT		(64LL << 20)	/* taken before the kernel is asked again what is left; less of little: */
 #define SHARES		64		/* as so many RAM disks may be told the same at the same time */
 
-
 static int ram_map(struct ram *r, const char *name)
 {
 	const uint64_t all = r->head + r->len;

@@ -32,12 +32,10 @@
 #define MAX_DISCARD	(128U << 20)	/* what giving pages back may take long for is bounded */
 #define GIVE_STRETCHES	256U		/* that one request gives back for commit: 64 MiB, of pages of 4 KiB */
 
-
 extern const struct backend backend_file;
 
 struct snap {
 	struct changes changes;
-	uint64_t offset;		/* in the file */
 	bool direct;			/* O_DIRECT: a read always waits for a disk */
 	bool is_bdev;
 	unsigned giving;		/* 1: a thread gives pages back for commit; any queue's thread */
@@ -68,7 +66,7 @@ static int snap_pread(struct queue *q, struct io *io, void *buf, uint32_t len, u
 {
 	const struct iovec iov = { .iov_base = buf, .iov_len = len };
 	const struct snap *s = snap_of(q);
-	const uint64_t at = s->offset + off;
+	const uint64_t at = s->changes.offset + off;
 	struct io_uring_sqe *sqe;
 	int ret = slow || s->direct ? -EAGAIN : rw_nowait(SYS_preadv2, queue_dev(q)->fd, &iov, 1, at);
 
@@ -444,7 +442,7 @@ static void snap_lock(const struct dev *dev, const struct snap *s, uint32_t ask)
 	if (!s->is_bdev && flock(dev->fd, (ask == LOCK_TO_WRITE ? LOCK_EX : LOCK_SH) | LOCK_NB))
 		ret = errno == EOPNOTSUPP || errno == ENOLCK ? 0 : -errno;	/* a filesystem without locks */
 	if (ret && flock(dev->fd, LOCK_SH | LOCK_NB))
-		notice("%s", "the lock on the backing file is lost to somebody else");
+		notice("the lock on the backing file is lost to somebody else");
 	head->lock_res = ret;
 	(void)__atomic_compare_exchange_n(&head->lock, &ask, LOCK_NOTHING, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 }
@@ -523,7 +521,6 @@ static int snap_open(struct dev *dev, const struct options *o, const char **why)
 		snap_close(dev);
 		return ret;
 	}
-	s->offset = o->offset;
 	s->direct = fcntl(dev->fd, F_GETFL) & O_DIRECT;
 	s->is_bdev = fstat(dev->fd, &st) == 0 && S_ISBLK(st.st_mode);
 	dev->read_only = o->read_only;
