@@ -12,9 +12,9 @@ ifdef ARCH
 CROSS = $(or $(cross_$(ARCH)),$(error ARCH=$(ARCH): x86_64, aarch64, riscv64 or armhf))
 CC = $(CROSS)gcc
 endif
-# musl is for who wants it small; gcc knows -Oz since 12
+# musl is for who wants it small, so the compiler may look at all of it at once; gcc knows -Oz since 12
 small := $(if $(shell $(CC) -Oz -E -x c /dev/null 2>/dev/null),-Oz,-Os)
-CFLAGS ?= $(if $(findstring musl,$(CC)),$(small),-O2) -g
+CFLAGS ?= $(if $(findstring musl,$(CC)),$(small) -flto -flto-partition=one,-O2) -g
 PREFIX ?= /usr/local
 DESTDIR ?=
 V ?= 0
@@ -32,8 +32,9 @@ comma = ,
 override CFLAGS += -I. -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Wall -Wextra -fno-strict-aliasing -fstack-protector-strong -MMD -MP
 # small: a static program has a fixed address, nobody unwinds it, and pages that are half empty cost as much as full ones
 override CFLAGS += -ffunction-sections -fdata-sections -fno-pie -fno-unwind-tables -fno-asynchronous-unwind-tables
-# small again: what the loader would make read-only starts at a page, and here that is not a sixth of a KiB
-override LDFLAGS += $(if $(findstring musl,$(CC)),-Wl$(comma)-z$(comma)norelro) -static -pthread -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,--build-id=none
+# small again: what the loader would make read-only starts at a page, and here that is not a sixth of a KiB;
+# nor does what is written to: a page of the file that has both is mapped twice
+override LDFLAGS += $(if $(findstring musl,$(CC)),-Wl$(comma)-z$(comma)norelro -Wl$(comma)-z$(comma)common-page-size=512) -static -pthread -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,--build-id=none
 
 all: $(program)
 

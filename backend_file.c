@@ -17,6 +17,7 @@
  * The file is opened once, locked, and used by its descriptor from then on.
  */
 #include "include/backend.h"
+#include "host/process.h"
 #include "host/usage.h"
 #include "lib/read.h"
 #include "lib/say.h"
@@ -519,13 +520,12 @@ static int file_lock(int fd, const struct stat *st, bool read_only, const char *
  */
 static int file_create(const struct options *o, struct file *f)
 {
-	const char *slash = strrchr(o->path, '/'), *name = slash ? slash + 1 : o->path;
 	char dir[4096];
+	const char *name = path_split(o->path, dir, sizeof(dir));
 	int at, fd;
 
-	if (strlen(o->path) >= sizeof(dir))
+	if (!name)
 		return -ENAMETOOLONG;
-	text_print(dir, sizeof(dir), "%.*s", slash ? (int)(slash - o->path) + 1 : 1, slash ? o->path : ".");
 	at = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (at < 0)
 		return -errno;
@@ -567,18 +567,17 @@ static bool is_same(int a, int b)
  */
 static int file_reopen(int at, const char *path, int flags, const char **why)
 {
-	char link[32];
-	int fd;
+	int fd = fd_reopen(at, flags);
 
-	text_print(link, sizeof(link), "/proc/self/fd/%d", at);
-	fd = open(link, flags);
-	if (fd < 0 && errno == ENOENT) {
+	if (fd == -ENOENT) {
 		fd = open(path, flags | O_NONBLOCK);
-		if (fd >= 0)	/* the ring would not wait for a disk */
-			(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+		if (fd < 0)
+			return -errno;
+		/* the ring would not wait for a disk */
+		(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
 	}
 	if (fd < 0)
-		return -errno;
+		return fd;
 	if (is_same(at, fd))
 		return fd;
 	close(fd);

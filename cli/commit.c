@@ -97,7 +97,7 @@ static int commit_claim(struct ctrl *c, struct committing *w, char *text, size_t
 static int commit_attach(struct committing *w)
 {
 	struct options o = { 0 };
-	char link[40];
+	struct fd_path path;
 	uint32_t identity;
 	int fd, ret = snapshot_files(&w->info, w->pid, &fd, &w->file);
 
@@ -106,8 +106,8 @@ static int commit_attach(struct committing *w)
 	fd_close(fd);
 	if (ret)
 		return ret;
-	text_print(link, sizeof(link), "/proc/self/fd/%d", w->file);
-	o.path = link;
+	path = fd_path(w->file);
+	o.path = path.s;
 	o.offset = w->changes.offset;
 	ret = backend_find("file")->identity(&o, &identity);
 	if (!ret && identity != (w->info.ublksrv_flags & COOKIE_IDENTITY))

@@ -102,15 +102,6 @@ bool info_used(const struct ublksrv_ctrl_dev_info *info, int pid, uint64_t size,
 	return !strcmp(type, "mem") && (memfd_used(pid, MEM_NAME, bytes) || memory_of(pid, (size + page - 1) / page * page, bytes));
 }
 
-int fd_reopen(int fd, int flags)
-{
-	char link[40];
-
-	text_print(link, sizeof(link), "/proc/self/fd/%d", fd);
-	fd = open(link, flags | O_CLOEXEC | O_NOCTTY);
-	return fd < 0 ? -errno : fd;
-}
-
 int snapshot_files(const struct ublksrv_ctrl_dev_info *info, int pid, int *changes, int *file)
 {
 	char path[4096];

@@ -38,9 +38,6 @@ const char *resolve_why(int err);
  */
 bool info_backing(const struct ublksrv_ctrl_dev_info *info, int pid, char *path, size_t len, struct stat *st);
 
-/* Open what a descriptor stands for, as an O_PATH one does. Returns another one or -errno. */
-int fd_reopen(int fd, int flags);
-
 /*
  * Of a snapshot's server, process pid: the memfd that its changes are in, and its
  * file. Descriptors that stand for them (O_PATH), or -errno in one. Returns 0 or

@@ -42,15 +42,13 @@ static bool is_there(const struct saving *s)
 /* Returns 0 or -errno. */
 static int saving_begin(struct saving *s, const char *path)
 {
-	const char *slash = strrchr(path, '/');
 	char dir[4096];
 
-	s->name = slash ? slash + 1 : path;
-	if (strlen(path) >= sizeof(dir) || strlen(s->name) >= sizeof(s->part) - 32)
+	s->name = path_split(path, dir, sizeof(dir));
+	if (!s->name || strlen(s->name) >= sizeof(s->part) - 32)
 		return -ENAMETOOLONG;
 	if (!*s->name)
 		return -EISDIR;
-	text_print(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
 	s->dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (s->dir < 0)
 		return -errno;
@@ -74,12 +72,9 @@ static int saving_begin(struct saving *s, const char *path)
 /* It is whole, and gets its name, for good. Returns 0 or -errno. */
 static int saving_name(struct saving *s)
 {
-	char link[40];
-
 	if (!s->part[0]) {
 		/* the first without CAP_DAC_READ_SEARCH, the second without /proc */
-		text_print(link, sizeof(link), "/proc/self/fd/%d", s->fd);
-		if (linkat(AT_FDCWD, link, s->dir, s->name, AT_SYMLINK_FOLLOW) &&
+		if (linkat(AT_FDCWD, fd_path(s->fd).s, s->dir, s->name, AT_SYMLINK_FOLLOW) &&
 		    (errno != ENOENT || linkat(s->fd, "", s->dir, s->name, AT_EMPTY_PATH)))
 			return -errno;
 	} else if (syscall(SYS_renameat2, s->dir, s->part, s->dir, s->name, RENAME_NOREPLACE)) {

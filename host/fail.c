@@ -6,6 +6,7 @@
 #include "lib/sys.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,9 +46,7 @@ static const char *const step_names[] = {
 #define HINT_NODE "what is in /dev by that name is not the device: remove it"
 
 static const struct remedy {
-	enum step step;
-	int err;
-	int status;
+	uint8_t step, err, status;	/* enum step, an errno, enum exit_status */
 	const char *hint;
 } remedies[] = {
 	{ STEP_CONTROL, ENOENT, EXIT_NO_DRIVER, HINT_DRIVER },

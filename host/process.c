@@ -84,6 +84,20 @@ void stdio_to_null(void)
 		close(fd);
 }
 
+struct fd_path fd_path(int fd)
+{
+	struct fd_path path;
+
+	text_print(path.s, sizeof(path.s), "/proc/self/fd/%d", fd);
+	return path;
+}
+
+int fd_reopen(int fd, int flags)
+{
+	fd = open(fd_path(fd).s, flags | O_CLOEXEC | O_NOCTTY);
+	return fd < 0 ? -errno : fd;
+}
+
 bool heard_anew(int64_t *at, uint32_t *from, uint32_t pid)
 {
 	const int64_t now = now_ms();

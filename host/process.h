@@ -15,6 +15,13 @@ void stdio_hold(void);
 /* 0, 1 and 2 stay open, whatever comes: a backing file must not land there. */
 void stdio_to_null(void);
 
+/* A name for what a descriptor stands for, as long as there is a /proc. */
+struct fd_path { char s[32]; };
+struct fd_path fd_path(int fd);
+
+/* Open what a descriptor stands for, as an O_PATH one does. Returns another one or -errno. */
+int fd_reopen(int fd, int flags);
+
 /* 0 is nothing from now on. */
 void stdin_to_null(void);
 

@@ -190,6 +190,16 @@ size_t text_escape(char *to, size_t len, const char *s)
 	return n;
 }
 
+const char *path_split(const char *path, char *dir, size_t len)
+{
+	const char *slash = strrchr(path, '/');
+
+	if (strlen(path) >= len)
+		return NULL;
+	text_print(dir, len, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+	return slash ? slash + 1 : path;
+}
+
 const char *text_line(const char *text, const char *name)
 {
 	const size_t n = strlen(name);

@@ -55,6 +55,12 @@ unsigned text_char(const char *s);
  */
 size_t text_escape(char *to, size_t len, const char *s);
 
+/*
+ * The name that a path ends with; what is before it, "." if that is nothing, goes
+ * to dir. NULL: it is too long.
+ */
+const char *path_split(const char *path, char *dir, size_t len);
+
 /* What is behind the name that a line of this text begins with, but for blanks; or NULL. */
 const char *text_line(const char *text, const char *name);
 

@@ -20,9 +20,12 @@ fail() {
 
 # run COMMAND...: leave the command's output (both streams) in $out and its status in $rc.
 # The output goes through a file: a daemon the command leaves behind would hold a pipe open.
+# What took ten seconds or more is noted.
 run() {
-	rc=0
+	rc=0 run_start=$(uptime_ms)
 	"$@" >"$LIB_DIR/out" 2>&1 </dev/null || rc=$?
+	run_ms=$(($(uptime_ms) - run_start))
+	[ "$run_ms" -lt 10000 ] || echo "# $((run_ms / 1000)) s: $*"
 	out=$(head -c 65536 "$LIB_DIR/out")
 }
 
