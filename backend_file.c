@@ -81,6 +81,7 @@ struct file {
 	int read_how, write_how;	/* any queue's thread */
 	uint64_t page;		/* bytes */
 	char *map;		/* the device's bytes in the page cache, see file_map(), or NULL */
+	uint64_t mapped;	/* the bytes of it; what a device has grown by is not among them */
 	uint32_t *windows;	/* of the mapping, see map_has(): seconds << 8 | count; any queue's thread */
 	void *beyond;		/* a page of the file's that nobody can have in the cache, see mincore_lies() */
 	uint8_t tries;		/* READs of a window before it is looked at; any queue's thread */
@@ -319,7 +320,7 @@ static bool window_cached(const struct file *f, const char *p, uint64_t len)
  */
 static bool window_full(const struct dev *dev, struct file *f, uint64_t window, bool first)
 {
-	const uint64_t start = f->base / f->page * f->page, end = f->base + dev->size;
+	const uint64_t start = f->base / f->page * f->page, end = f->base + f->mapped;
 	const uint64_t from = window * WINDOW > start ? window * WINDOW : start;
 	const uint64_t to = (window + 1) * WINDOW < end ? (window + 1) * WINDOW : end;
 	char *p = f->map - f->base + from;
@@ -372,7 +373,7 @@ static bool file_map_read(const struct dev *dev, struct file *f, struct io *io)
 	const bool again = io->mark == mark;
 
 	io->mark = 0;
-	if (!f->map || again || !map_has(dev, f, io))
+	if (!f->map || again || io->off + io->len > f->mapped || !map_has(dev, f, io))
 		return false;
 	io->mark = mark;
 	io->buf = f->map + io->off;
@@ -824,10 +825,10 @@ static bool file_direct(struct dev *dev, const struct options *o, const struct s
 	return true;
 }
 
-/* Of f->windows: one for each that the device has a byte in. */
-static uint64_t windows_size(const struct dev *dev, const struct file *f)
+/* Of f->windows: one for each that the mapping has a byte in. */
+static uint64_t windows_size(const struct file *f)
 {
-	return ((f->base + dev->size - 1) / WINDOW - f->base / WINDOW + 1) * sizeof(*f->windows);
+	return ((f->base + f->mapped - 1) / WINDOW - f->base / WINDOW + 1) * sizeof(*f->windows);
 }
 
 /*
@@ -846,10 +847,11 @@ static void file_map(struct dev *dev, struct file *f)
 	f->beyond = pages_map(f->page, PROT_READ, MAP_SHARED, dev->fd, ((uint64_t)end / f->page + 1) * f->page);
 	if (!f->beyond)
 		return;
+	f->mapped = dev->size;
 	f->tries = WINDOW_TRIES;
 	for (unsigned i = 0; i < ARRAY_SIZE(f->window); i++)
 		f->window[i] = (struct iovec){ .iov_base = f->trash, .iov_len = sizeof(f->trash) };
-	f->windows = pages_get(windows_size(dev, f));
+	f->windows = pages_get(windows_size(f));
 	if (!f->windows)
 		return;
 	p = pages_map(len, PROT_READ, MAP_SHARED, dev->fd, f->base - skip);
@@ -891,7 +893,8 @@ static void file_close(struct dev *dev)
 	const struct file *f = dev->priv;
 
 	pages_put(dev->page_cache, dev->page_cache_len);
-	pages_put(f->windows, windows_size(dev, f));
+	if (f->windows)
+		pages_put(f->windows, windows_size(f));
 	pages_put(f->beyond, f->page);
 	if (f->created_in >= 0 && !dev->used)
 		file_uncreate(dev, f);
@@ -972,6 +975,32 @@ static int file_open(struct dev *dev, const struct options *o, const char **why)
 	return ret;
 }
 
+static uint64_t file_most(const struct dev *dev)
+{
+	const struct file *f = dev->priv;
+	const off_t end = lseek(dev->fd, 0, SEEK_END);
+
+	return end > 0 && (uint64_t)end > f->base ? ((uint64_t)end - f->base) / dev->block_size * dev->block_size : 0;
+}
+
+/* What is behind a smaller size stays in the file, and what is behind a larger one is seen, as far as there is something. */
+static int file_resize(struct dev *dev, uint64_t size, const char **why)
+{
+	const struct file *f = dev->priv;
+
+	if (size <= dev->size || size <= file_most(dev))
+		return 0;
+	if (f->is_bdev || f->base) {
+		*why = f->is_bdev ? "more than the block device holds" : "more than the file holds behind --offset";
+		return -ENOSPC;
+	}
+	if (dev->read_only) {
+		*why = "more than the file holds, which is open for reading only";
+		return -EROFS;
+	}
+	return ftruncate(dev->fd, (off_t)size) ? -errno : 0;
+}
+
 const struct backend backend_file = {
 	.name = "file",
 	.help = "a disk from a file or a block device",
@@ -981,4 +1010,6 @@ const struct backend backend_file = {
 	.queue = file_queue,
 	.complete = file_complete,
 	.identity = file_identity,
+	.resize = file_resize,
+	.most = file_most,
 };

@@ -40,6 +40,7 @@
 struct mem {
 	struct ram ram;		/* --resilient: with a descriptor */
 	bool keeps;		/* --prealloc: what is there stays */
+	uint64_t taken;		/* of that: the bytes that are there, from the start */
 	char *zeroes;		/* max_io bytes that nobody writes */
 
 	/*
@@ -73,7 +74,7 @@ static void mem_close(struct dev *dev)
 
 	ram_close(&m->ram);
 	pages_put(m->zeroes, dev->max_io);
-	pages_put(m->present, m->ram.len >> m->ram.page_shift);
+	pages_put(m->present, m->ram.room >> m->ram.page_shift);
 	pages_put(m, sizeof(*m));
 	dev->priv = NULL;
 }
@@ -93,26 +94,28 @@ static int mem_map_zeroes(const struct dev *dev, struct mem *m)
 	return mprotect(m->zeroes, dev->max_io, PROT_READ) ? -errno : 0;
 }
 
+/* As far as there is memory now; its addresses are for all that there can be. */
 static int mem_map_present(struct mem *m)
 {
-	const uint64_t len = m->ram.len >> m->ram.page_shift;
+	const uint64_t room = m->ram.room >> m->ram.page_shift;
 
-	m->present = pages_map(len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (!m->present)
+		m->present = pages_map(room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (!m->present || mprotect(m->present, m->ram.len >> m->ram.page_shift, PROT_READ | PROT_WRITE))
 		return -errno;
-	(void)madvise(m->present, (size_t)len, MADV_NOHUGEPAGE);
+	(void)madvise(m->present, (size_t)room, MADV_NOHUGEPAGE);
 	return 0;
 }
 
-static void mem_warn(const struct dev *dev)
+static void mem_warn(uint64_t size)
 {
 	struct memory memory;
 
 	memory_get(&memory);
-	if (dev->size > (uint64_t)memory.available)
+	if (size > (uint64_t)memory.available)
 		notice("mem: %llu MiB are more than the %llu MiB of memory that are available now: "
 			       "once those are written, more fails with ENOSPC",
-			       (unsigned long long)dev->size >> 20, (unsigned long long)memory.available >> 20);
+			       (unsigned long long)size >> 20, (unsigned long long)memory.available >> 20);
 }
 
 /* The pages that a range touches, as a part of m->present. */
@@ -224,6 +227,20 @@ static int mem_source(const struct options *o, uint64_t *size, const char **why)
 	return memory.left < (int64_t)takes ? -ENOMEM : -EINVAL;
 }
 
+/* --prealloc: take what is still to be taken, a piece of it. Returns 0 when all is, -EAGAIN, or another -errno. */
+static int mem_take(struct mem *m, const char **why)
+{
+	const int64_t n = ram_take(&m->ram, m->taken);
+
+	if (n < 0) {
+		*why = "more than is left of memory, and --prealloc takes it all";
+		return (int)n;
+	}
+	m->taken += (uint64_t)n;
+	progress("of memory taken", m->taken, m->ram.len);
+	return m->taken < m->ram.len ? -EAGAIN : 0;
+}
+
 static int mem_open(struct dev *dev, const struct options *o, const char **why)
 {
 	const uint64_t page = (uint64_t)getpagesize();
@@ -257,13 +274,10 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 	if (ret)
 		goto out;
 	ret = mem_map_zeroes(dev, m);
-	if (!ret && o->prealloc) {
-		ret = ram_take_all(&m->ram);
-		if (ret)
-			*why = "more than is left of memory, and --prealloc takes it all";
-	} else if (!ret) {
-		mem_warn(dev);
-	}
+	if (!ret && !m->keeps)
+		mem_warn(dev->size);
+	while (!ret && m->keeps && (ret = mem_take(m, why)) != 0)
+		ret = ret == -EAGAIN ? 0 : ret;
 	if (!ret && (!m->keeps || m->ram.fd >= 0))
 		ret = mem_map_present(m);
 	if (!ret && o->load)
@@ -453,6 +467,40 @@ static int mem_queue(struct queue *q, struct io *io)
 	}
 }
 
+/*
+ * What is behind a smaller size is given back. A request that has come in before
+ * may still be on its way there, so what m->present says of it stays.
+ */
+static int mem_shrink(struct mem *m, uint64_t size)
+{
+	const uint64_t page = (size + m->ram.page - 1) & ~(m->ram.page - 1);
+
+	if (m->taken > page)
+		m->taken = page;
+	if (m->ram.fd < 0)
+		memset(m->ram.base + size, 0, page - size);
+	return m->ram.fd < 0 ? ram_drop(&m->ram, page, m->ram.len - page) : ram_drop(&m->ram, size, m->ram.len - size);
+}
+
+static int mem_resize(struct dev *dev, uint64_t size, const char **why)
+{
+	struct mem *m = dev->priv;
+	int ret;
+
+	if (size <= dev->size)
+		return mem_shrink(m, size);
+	ret = ram_grow(&m->ram, size);
+	if (ret) {
+		*why = ret == -ENOMEM ? "no addresses are left for that much: a new RAM disk may have them" : NULL;
+		return ret;
+	}
+	if (m->keeps && m->taken < m->ram.len)
+		ret = mem_take(m, why);
+	else if (!m->keeps)
+		mem_warn(size);
+	return !ret && m->present ? mem_map_present(m) : ret;
+}
+
 const struct backend backend_mem = {
 	.name = "mem",
 	.help = "a RAM disk",
@@ -460,4 +508,5 @@ const struct backend backend_mem = {
 	.open = mem_open,
 	.close = mem_close,
 	.queue = mem_queue,
+	.resize = mem_resize,
 };

@@ -69,6 +69,7 @@
 #include "host/disk.h"
 #include "host/driver.h"
 #include "host/fail.h"
+#include "host/mailbox.h"
 #include "host/memory.h"
 #include "host/mounts.h"
 #include "host/nodes.h"
@@ -251,6 +252,7 @@ static inline void io_commit(struct queue *q, struct io *io, int res)
 /* May the backend see this request? 0 or -errno. Without overflow for any iod. */
 static inline int io_check(const struct dev *dev, const struct io *io)
 {
+	const uint64_t size = dev_size(dev);
 	uint32_t longest;
 
 	switch (io->op) {
@@ -271,7 +273,7 @@ static inline int io_check(const struct dev *dev, const struct io *io)
 	}
 	if (dev->read_only && io->op != UBLK_IO_OP_READ)
 		return -EIO;
-	if (io->off > dev->size || io->len > dev->size - io->off)
+	if (io->off > size || io->len > size - io->off)
 		return -EIO;
 	if (!io->len || io->len > longest || (io->off | io->len) & (dev->block_size - 1))
 		return longest ? -EIO : -EOPNOTSUPP;
@@ -617,7 +619,9 @@ static void queue_signal(struct queue *q)
 	struct signalfd_siginfo si;
 
 	while (read(q->s->signal_fd, &si, sizeof(si)) == sizeof(si)) {
-		if (q->s->guarded && si.ssi_pid == (uint32_t)getppid())
+		if (si.ssi_signo == MAILBOX_SIGNAL)
+			q->s->mailed = true;
+		else if (q->s->guarded && si.ssi_pid == (uint32_t)getppid())
 			q->s->handed++;
 		else if (heard_anew(&q->s->heard_at, &q->s->heard_from, si.ssi_pid))
 			q->s->direct++;
@@ -1833,6 +1837,29 @@ int server_open(struct server *s)
 }
 
 /*
+ * Have the backend follow a size that is not dev->size, serving meanwhile. What
+ * it is to give up nobody may ask for any more when it does, and what is new it
+ * has before anybody can. Returns 0 or -errno.
+ */
+static int server_fit(struct server *s, uint64_t size)
+{
+	const uint64_t before = s->dev.size;
+	int ret;
+
+	if (size < before)
+		__atomic_store_n(&s->dev.size, size, __ATOMIC_RELAXED);
+	while ((ret = s->be->resize(&s->dev, size, &s->why)) == -EAGAIN) {
+		mailbox_beat(s->mail);
+		if (s->ctrl.serving)
+			ctrl_turn(&s->ctrl, 0);
+	}
+	/* the driver announces it after this, in a system call */
+	if (!ret)
+		__atomic_store_n(&s->dev.size, size, __ATOMIC_RELAXED);
+	return ret;
+}
+
+/*
  * Take over a device whose server has died, with the queues, limits and way of
  * the data that it has. Until the dead one's descriptors are closed, and its
  * operations ended, the driver says EBUSY. Returns 0, -ENODEV if the device is
@@ -1842,6 +1869,7 @@ static int server_rejoin(struct server *s)
 {
 	const int64_t soon = now_ms() + 1000;
 	struct ctrl *c = &s->ctrl;
+	uint64_t size;
 	int ret;
 
 	for (;;) {
@@ -1872,7 +1900,12 @@ static int server_rejoin(struct server *s)
 		s->dev.data_path = DATA_COPY;
 	if (c->info.flags & UBLK_F_CMD_IOCTL_ENCODE)
 		c->enc = ENC_IOCTL;
-	return 0;
+	if (!s->restart)
+		return 0;
+	/* the guard has it as it was made */
+	ret = ctrl_get_params(c, s->id);
+	size = c->params.basic.dev_sectors << SECTOR_SHIFT;
+	return ret || size == s->dev.size ? ret : server_fit(s, size);
 }
 
 static int server_make(struct server *s)
@@ -1922,6 +1955,7 @@ int server_up(struct server *s)
 	if (!ret) {
 		c->step = STEP_MKNOD;
 		ret = nodes_make(s->id);
+		s->mail = mailbox_make();
 	}
 	return ret;
 }
@@ -2010,6 +2044,48 @@ static int server_asked(struct server *s, bool force)
 	return ret;
 }
 
+/*
+ * Kernel: ublk_ctrl_set_size(), which announces it on the spot and looks at
+ * nothing. What has been under way to what is cut off is answered with errors.
+ */
+static int server_resize(struct server *s, uint64_t size)
+{
+	const uint64_t before = s->dev.size;
+	int ret = 0;
+
+	if (!size || size % s->dev.block_size || size > INT64_MAX || !s->be->resize)
+		return -EINVAL;
+	if (size > before)
+		ret = server_fit(s, size);
+	if (!ret)
+		ret = ctrl_simple(&s->ctrl, STEP_RESIZE, UBLK_CMD_UPDATE_SIZE, s->id, size >> SECTOR_SHIFT);
+	if (!ret && size < before)
+		ret = server_fit(s, size);
+	else if (ret && size > before)
+		__atomic_store_n(&s->dev.size, before, __ATOMIC_RELAXED);
+	return ret;
+}
+
+/* What is in the mailbox. */
+static void server_mail(struct server *s)
+{
+	struct letter l;
+
+	s->mailed = false;
+	if (!s->mail || !mailbox_read(s->mail, &l))
+		return;
+	ctrl_set_deadline(&s->ctrl);
+	if (l.what == LETTER_RESIZE) {
+		l.res = server_resize(s, l.size);
+	} else {
+		l.size = s->be->most ? s->be->most(&s->dev) : 0;
+		l.res = l.what == LETTER_MOST ? 0 : -EINVAL;
+	}
+	text_print(l.why, sizeof(l.why), "%s", l.res && s->why ? s->why : "");
+	s->why = NULL;
+	mailbox_answer(s->mail, &l);
+}
+
 void server_run(struct server *s)
 {
 	struct queue *q = &s->queues[0];
@@ -2018,6 +2094,10 @@ void server_run(struct server *s)
 	while (q->live) {
 		int ret;
 
+		if (s->mailed) {
+			server_mail(s);
+			continue;
+		}
 		if (s->signals == seen) {
 			queue_turn(q, -1);
 			continue;

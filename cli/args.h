@@ -9,7 +9,7 @@
 #include "include/server.h"
 
 /* The verbs that an option is for. */
-enum { V_MAKE = 1, V_LIST = 2, V_STOP = 4, V_HELP = 8, V_CHECK = 16, V_RECOVER = 32, V_COPY = 64, V_SERVE = V_MAKE | V_RECOVER };
+enum { V_MAKE = 1, V_LIST = 2, V_STOP = 4, V_HELP = 8, V_CHECK = 16, V_RECOVER = 32, V_COPY = 64, V_RESIZE = 128, V_SERVE = V_MAKE | V_RECOVER };
 
 /* What a command line says. */
 struct args {

@@ -99,7 +99,7 @@ static int commit_attach(struct committing *w)
 	struct options o = { 0 };
 	struct fd_path path;
 	uint32_t identity;
-	int fd, ret = snapshot_files(&w->info, w->pid, &fd, &w->file);
+	int fd, ret = server_files(&w->info, w->pid, CHANGES_NAME, &fd, &w->file);
 
 	if (!ret)
 		ret = changes_attach(&w->changes, fd_reopen(fd, O_RDWR));

@@ -73,15 +73,23 @@ bool info_backing(const struct ublksrv_ctrl_dev_info *info, int pid, char *path,
 	return found;
 }
 
+#define MEMFD_LEN	32
+
+/* How the kernel names a memfd, up to what may follow. */
+static void memfd_begins(char begins[MEMFD_LEN], const char *name)
+{
+	text_print(begins, MEMFD_LEN, "/memfd:%s ", name);
+}
+
 /* What the kernel counts of a memfd: with what a snapshot notes of its pages. */
 static bool memfd_used(int pid, const char *name, uint64_t *bytes)
 {
-	char path[4096], begins[64];
+	char path[4096], begins[MEMFD_LEN];
 	struct stat st;
 	bool found;
 	int fd;
 
-	text_print(begins, sizeof(begins), "/memfd:%s ", name);
+	memfd_begins(begins, name);
 	fd = server_file(pid, begins, path, sizeof(path));
 	found = fd >= 0 && fstat(fd, &st) == 0;
 	if (found)
@@ -90,24 +98,26 @@ static bool memfd_used(int pid, const char *name, uint64_t *bytes)
 	return found;
 }
 
-bool info_used(const struct ublksrv_ctrl_dev_info *info, int pid, uint64_t size, uint64_t *bytes)
+bool info_used(const struct ublksrv_ctrl_dev_info *info, int pid, uint64_t *bytes)
 {
 	const char *type = backend_name(info->ublksrv_flags);
-	const uint64_t page = (uint64_t)getpagesize();
 
 	if (pid <= 0)
 		return false;
 	if (!strcmp(type, "snapshot"))
 		return memfd_used(pid, CHANGES_NAME, bytes);
-	return !strcmp(type, "mem") && (memfd_used(pid, MEM_NAME, bytes) || memory_of(pid, (size + page - 1) / page * page, bytes));
+	return !strcmp(type, "mem") && (memfd_used(pid, MEM_NAME, bytes) || memory_of(pid, bytes));
 }
 
-int snapshot_files(const struct ublksrv_ctrl_dev_info *info, int pid, int *changes, int *file)
+int server_files(const struct ublksrv_ctrl_dev_info *info, int pid, const char *memfd, int *mem, int *file)
 {
-	char path[4096];
+	char path[4096], begins[MEMFD_LEN];
 	struct dir fds;
+	int ret = 0;
 
-	*changes = *file = -ENOENT;
+	*mem = -ENOENT;
+	if (file)
+		*file = -ENOENT;
 	text_print(path, sizeof(path), "/proc/%d/fd", pid);
 	if (!dir_open(&fds, AT_FDCWD, path))
 		return -errno;
@@ -116,10 +126,12 @@ int snapshot_files(const struct ublksrv_ctrl_dev_info *info, int pid, int *chang
 		dir_close(&fds);
 		return -ESRCH;
 	}
-	*file = fds_find(&fds, NULL, path, sizeof(path));
-	*changes = fds_find(&fds, "/memfd:" CHANGES_NAME " ", path, sizeof(path));
+	if (file)
+		ret = *file = fds_find(&fds, NULL, path, sizeof(path));
+	memfd_begins(begins, memfd);
+	*mem = fds_find(&fds, begins, path, sizeof(path));
 	dir_close(&fds);
-	return *file < 0 ? *file : *changes < 0 ? *changes : 0;
+	return ret < 0 ? ret : *mem < 0 ? *mem : 0;
 }
 
 int dev_resolve(struct ctrl *c, const char *name, uint32_t *id)

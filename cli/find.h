@@ -39,13 +39,13 @@ const char *resolve_why(int err);
 bool info_backing(const struct ublksrv_ctrl_dev_info *info, int pid, char *path, size_t len, struct stat *st);
 
 /*
- * Of a snapshot's server, process pid: the memfd that its changes are in, and its
- * file. Descriptors that stand for them (O_PATH), or -errno in one. Returns 0 or
- * -errno; -ESRCH: that is not its server.
+ * Of a device's server, process pid: the memfd of this name, and, if file is not
+ * NULL, what it serves. Descriptors that stand for them (O_PATH), or -errno in
+ * one. Returns 0 or -errno; -ESRCH: that is not its server.
  */
-int snapshot_files(const struct ublksrv_ctrl_dev_info *info, int pid, int *changes, int *file);
+int server_files(const struct ublksrv_ctrl_dev_info *info, int pid, const char *memfd, int *mem, int *file);
 
 /* The memory that a device of ours takes for what it holds, in bytes. False: it has none, or that cannot be told. */
-bool info_used(const struct ublksrv_ctrl_dev_info *info, int pid, uint64_t size, uint64_t *bytes);
+bool info_used(const struct ublksrv_ctrl_dev_info *info, int pid, uint64_t *bytes);
 
 #endif

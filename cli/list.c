@@ -49,7 +49,7 @@ static int list_get(struct ctrl *c, uint32_t id, struct listed *l)
 		l->pid = usage_server(id, l->info.ublksrv_pid);
 	if (!info_backing(&l->info, l->pid, l->backing, sizeof(l->backing), &st))
 		l->backing[0] = 0;
-	if (!info_used(&l->info, l->pid, l->basic.dev_sectors << SECTOR_SHIFT, &l->used))
+	if (!info_used(&l->info, l->pid, &l->used))
 		l->used = UINT64_MAX;
 	return 0;
 }

@@ -9,6 +9,8 @@
 int verb_make(const struct args *a);
 /* list: a table or JSON of devices. */
 int verb_list(const struct args *a);
+/* resize: another size for a device that is served. */
+int verb_resize(const struct args *a);
 /* recover: take over a device whose server has died. */
 int verb_recover(const struct args *a);
 /* stop, del: stop and remove devices. */

@@ -36,6 +36,7 @@ static const char *const step_names[] = {
 	[STEP_COMMIT] = "write the changes",
 	[STEP_SAVE] = "write",
 	[STEP_READ] = "read",
+	[STEP_RESIZE] = "resize",
 };
 
 #define HINT_DRIVER "the driver ublk_drv is not loaded and ublk has not loaded it: " \
@@ -66,6 +67,8 @@ static const struct remedy {
 	{ STEP_SAVE, EACCES, EXIT_PERMISSION, NULL },
 	{ STEP_SAVE, EPERM, EXIT_PERMISSION, NULL },
 	{ STEP_SAVE, EEXIST, EXIT_FAILURE, "remove it first" },
+	{ STEP_RESIZE, EACCES, EXIT_PERMISSION, HINT_ROOT },
+	{ STEP_RESIZE, EBUSY, EXIT_IN_USE, NULL },
 	{ STEP_BACKEND, EACCES, EXIT_PERMISSION, NULL },
 	{ STEP_BACKEND, EPERM, EXIT_PERMISSION, NULL },
 	{ STEP_BACKEND, EBUSY, EXIT_IN_USE, NULL },

@@ -46,24 +46,19 @@ void memory_get(struct memory *m)
 	m->left = m->available - reserve;
 }
 
-/* The length of the mapping that a line of smaps begins, if it is private and writable: else 0. */
-static uint64_t mapping_len(const char *line)
+/* Of a line of smaps with a mapping's flags, which have two letters each. */
+static bool has_flag(const char *line, const char *flag)
 {
-	uint64_t ends[2] = { 0, 0 };
-	const char *c = line;
-
-	/* 7f0000000000-7f0004000000 rw-p 00000000 00:00 0 */
-	for (int i = 0; i < 2; i++, c++)
-		for (; isxdigit((unsigned char)*c); c++)
-			ends[i] = ends[i] << 4 | (uint64_t)(isdigit((unsigned char)*c) ? *c - '0' : (*c | 0x20) - 'a' + 10);
-	return strncmp(c, "rw-p", 4) ? 0 : ends[1] - ends[0];
+	while (*line && strncmp(line, flag, 2))
+		line = text_word(line, 1);
+	return *line;
 }
 
-bool memory_of(int pid, uint64_t len, uint64_t *bytes)
+bool memory_of(int pid, uint64_t *bytes)
 {
-	bool inside = false, found = false;
+	bool ours = false, found = false;
+	uint64_t kib = 0, part = 0;
 	char path[40], *line;
-	uint64_t kib = 0;
 	struct lines l;
 
 	text_print(path, sizeof(path), "/proc/%d/smaps", pid);
@@ -71,11 +66,14 @@ bool memory_of(int pid, uint64_t len, uint64_t *bytes)
 	lines_open(&l, open(path, O_RDONLY | O_CLOEXEC));
 	while ((line = lines_next(&l))) {
 		if (isxdigit((unsigned char)line[0]) && line[strcspn(line, " :")] == ' ') {
-			inside = mapping_len(line) == len;
-			found |= inside;
-		} else if (inside && (!strncmp(line, "Rss:", 4) || !strncmp(line, "Swap:", 5))) {
+			ours = !strncmp(text_word(line, 1), "rw-p", 4);
+			part = 0;
+		} else if (!strncmp(line, "Rss:", 4) || !strncmp(line, "Swap:", 5)) {
 			(void)parse_digits(text_word(line, 1), &kib);
-			*bytes += kib * 1024;
+			part += kib * 1024;
+		} else if (ours && !strncmp(line, "VmFlags:", 8) && has_flag(line, "dc") && has_flag(line, "dd")) {
+			found = true;
+			*bytes += part;
 		}
 	}
 	lines_close(&l);

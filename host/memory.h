@@ -24,9 +24,10 @@ void memory_get(struct memory *m);
 void memory_keep(void);
 
 /*
- * What a process has of the private memory that it has mapped in one piece of len
- * bytes, in memory and swapped out, in bytes. False: that cannot be told.
+ * What a process has of private memory that no child is to have and no core file
+ * (MADV_DONTFORK, MADV_DONTDUMP), as a RAM disk's is, in memory and swapped out, in
+ * bytes. False: that cannot be told.
  */
-bool memory_of(int pid, uint64_t len, uint64_t *bytes);
+bool memory_of(int pid, uint64_t *bytes);
 
 #endif

@@ -50,6 +50,25 @@ const char *parts_next(struct parts *p)
 	return name ? name : p->disk;
 }
 
+uint64_t parts_end(uint32_t id)
+{
+	char path[sizeof(((struct parts *)0)->sys) + 8];
+	uint64_t start, sectors, end = 0;
+	struct parts p;
+
+	parts_open(&p, id);
+	while (strcmp(parts_next(&p), p.disk)) {
+		text_print(path, sizeof(path), "%s/start", p.sys);
+		if (!number_read(path, &start))
+			continue;
+		text_print(path, sizeof(path), "%s/size", p.sys);
+		if (number_read(path, &sectors) && start + sectors > end)
+			end = start + sectors;
+	}
+	parts_close(&p);
+	return end * 512;
+}
+
 bool parse_dev(const char *s, uint32_t *id)
 {
 	uint64_t n;

@@ -42,6 +42,9 @@ void parts_close(struct parts *p);
 /* The name of the next one, "ublkb0p1", until the one after it is asked for; NULL: no more. */
 const char *parts_next(struct parts *p);
 
+/* Where the last of a disk's partitions ends, in bytes; 0: there is none. */
+uint64_t parts_end(uint32_t id);
+
 /* Where the caller's /dev is not the kernel's: the nodes of a disk and its partitions. Returns 0 or -errno. */
 int nodes_make(uint32_t id);
 

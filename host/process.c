@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* process: see process.h. */
 #include "host/process.h"
+#include "host/mailbox.h"
 #include "host/memory.h"
 #include "host/mounts.h"
 #include "lib/read.h"
@@ -123,8 +124,7 @@ int signals_open(bool daemon, bool children)
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
-	if (children)
-		sigaddset(&set, SIGCHLD);
+	sigaddset(&set, children ? SIGCHLD : MAILBOX_SIGNAL);
 	/* a shell ignores it for what it starts with &: that is for the terminal's others */
 	if (daemon || signal(SIGINT, SIG_DFL) != SIG_IGN)
 		sigaddset(&set, SIGINT);

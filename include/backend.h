@@ -63,12 +63,12 @@ enum data_path {
 
 /*
  * A block device as its backend describes it. open() fills it in, and from
- * then on it does not change: every queue's thread reads it. With
+ * then on it does not change, but for its size: every queue's thread reads it. With
  * options.resilient open() is called in the parent that holds what must survive
  * a server; each server is a child of that, forked with all of it in place.
  */
 struct dev {
-	uint64_t size;			/* bytes, a multiple of block_size */
+	uint64_t size;			/* bytes, a multiple of block_size; dev_size() in a queue's thread */
 	uint32_t block_size;		/* logical: 512 to 4096, a power of two */
 	uint32_t physical_block_size;	/* what the backing likes best */
 	uint32_t max_io;		/* longest READ or WRITE */
@@ -91,6 +91,12 @@ struct dev {
 	void *priv;			/* the backend's own */
 	void *over;			/* of one that is made upon another, whose priv is the other's */
 };
+
+/* The size as it is now. What a request was checked by is not less than what it needs, unless the device shrinks. */
+static inline uint64_t dev_size(const struct dev *dev)
+{
+	return __atomic_load_n(&dev->size, __ATOMIC_RELAXED);
+}
 
 /* One request, as it lies in its tag's slot. */
 struct io {
@@ -154,6 +160,18 @@ struct backend {
 	 * it. Returns 0 or -errno. NULL for a backend that cannot be recovered.
 	 */
 	int (*identity)(const struct options *o, uint32_t *identity);
+
+	/*
+	 * Have room for a size that is more than dev->size, or give back what is
+	 * behind one that dev->size has become. In the thread of queue 0, while
+	 * all of them serve. Returns 0, -EAGAIN to be called again when requests
+	 * have been served, or another -errno with *why as of open(), and the
+	 * device goes on as it was. NULL: its devices stay as large as they are.
+	 */
+	int (*resize)(struct dev *dev, uint64_t size, const char **why);
+
+	/* The largest dev->size that the storage has room for as it is, in bytes. NULL: that is nothing but dev->size. */
+	uint64_t (*most)(const struct dev *dev);
 };
 
 /* The device that a queue belongs to. */

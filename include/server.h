@@ -21,6 +21,8 @@ struct job {
 	bool recover;			/* the latter */
 };
 
+struct mailbox;
+
 /* All there is of a device that this process serves. */
 struct server {
 	const struct backend *be;
@@ -44,6 +46,8 @@ struct server {
 	bool rescan, probed;		/* the probe: is to find partitions; has ended */
 	int probe_fd;			/* until it has its order; -1: none */
 	pid_t probe_pid;
+	struct mailbox *mail;		/* what others ask of us while we serve; NULL: nobody can */
+	bool mailed;			/* there may be something in it */
 	void *sink;			/* where data goes that nobody wants */
 	struct queue *queues;
 	unsigned nr_queues;

@@ -28,6 +28,7 @@ enum {
 	UBLK_CMD_GET_DEV_INFO2 = 0x12,	/* 6.3 */
 	UBLK_CMD_GET_FEATURES = 0x13,	/* 6.5 */
 	UBLK_CMD_DEL_DEV_ASYNC = 0x14,	/* 6.9 */
+	UBLK_CMD_UPDATE_SIZE = 0x15,	/* 6.16 */
 	UBLK_CMD_TRY_STOP_DEV = 0x17,	/* 7.0 */
 
 	UBLK_IO_FETCH_REQ = 0x20,
@@ -46,6 +47,7 @@ enum {
 #define UBLK_F_USER_RECOVERY_REISSUE	(1ULL << 4)	/* 6.1 */
 #define UBLK_F_UNPRIVILEGED_DEV		(1ULL << 5)	/* 6.3 */
 #define UBLK_F_CMD_IOCTL_ENCODE		(1ULL << 6)
+#define UBLK_F_UPDATE_SIZE		(1ULL << 10)	/* 6.16 */
 #define UBLK_F_AUTO_BUF_REG		(1ULL << 11)	/* 6.16 */
 #define UBLK_F_QUIESCE			(1ULL << 12)	/* 6.16 */
 #define UBLK_F_BUF_REG_OFF_DAEMON	(1ULL << 14)	/* 6.17 */

@@ -83,7 +83,7 @@ int changes_attach(struct changes *c, int fd)
 		return -EINVAL;
 	}
 	c->ram.head = head_len(head.size, page);
-	c->ram.len = pages_round(head.size, page);
+	c->ram.len = c->ram.room = pages_round(head.size, page);
 	c->size = head.size;
 	c->offset = head.offset;
 	p = pages_map(c->ram.head + c->ram.len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

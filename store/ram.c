@@ -2,33 +2,66 @@
 /* ram: see ram.h. */
 #include "store/ram.h"
 #include "host/memory.h"
-#include "lib/say.h"
 #include "lib/sys.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define ROOM		(16ULL << 40)	/* what a RAM disk may grow to, if the machine has addresses for it */
+#define STEP		(64ULL << 20)	/* of ram_take() */
 #define GRANT		(64LL << 20)	/* taken before the kernel is asked again what is left; less of little: */
 #define SHARES		64		/* as so many RAM disks may be told the same at the same time */
+
+/*
+ * As many addresses as there may be, for memory that grows. They cost nothing, but
+ * where they are few or counted there are to be some left for all the rest.
+ */
+static uint64_t ram_room(uint64_t all)
+{
+	struct rlimit limit;
+
+	if (SIZE_MAX <= UINT32_MAX || prlimit(0, RLIMIT_AS, NULL, &limit) || limit.rlim_cur != RLIM_INFINITY)
+		return all;
+	return all > ROOM ? all : ROOM;
+}
 
 static int ram_map(struct ram *r, const char *name)
 {
 	const uint64_t all = r->head + r->len;
-	char *p;
+	uint64_t room = r->head ? all : ram_room(all);
+	char *p = NULL;
 
 	if (name) {
 		r->fd = (int)syscall(SYS_memfd_create, name, 1U /* MFD_CLOEXEC */);
 		if (r->fd < 0 || ftruncate(r->fd, (off_t)all))
 			return -errno;
 	}
-	p = pages_map(all, PROT_READ | PROT_WRITE, MAP_NORESERVE | (name ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS),
-		      r->fd, 0);
+	for (; !p && room >= all; room = room / 2 < all && room > all ? all : room / 2) {
+		p = pages_map(room, name ? PROT_READ | PROT_WRITE : PROT_NONE,
+			      MAP_NORESERVE | (name ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS), r->fd, 0);
+		r->room = room - r->head;
+	}
 	if (!p)
 		return -errno;
 	r->base = p + r->head;
+	return name || mprotect(p, all, PROT_READ | PROT_WRITE) == 0 ? 0 : -errno;
+}
+
+int ram_grow(struct ram *r, uint64_t size)
+{
+	const uint64_t len = (size + r->page - 1) / r->page * r->page;
+
+	if (len <= r->len)
+		return 0;
+	if (len > r->room)
+		return -ENOMEM;
+	if (r->fd >= 0 ? ftruncate(r->fd, (off_t)len) : mprotect(r->base + r->len, len - r->len, PROT_READ | PROT_WRITE))
+		return -errno;
+	r->len = len;
 	return 0;
 }
 
@@ -54,17 +87,17 @@ int ram_open(struct ram *r, const char *name, uint64_t size, uint64_t head, bool
 		return ret;
 	}
 	/* not by default: one sector written would take 2 MiB. EINVAL: kernel without */
-	(void)madvise(r->base, r->len, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-	(void)madvise(r->base, r->len, MADV_DONTDUMP);	/* the users' data is not for core files */
+	(void)madvise(r->base, r->room, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	(void)madvise(r->base, r->room, MADV_DONTDUMP);	/* the users' data is not for core files */
 	if (!name)
-		(void)madvise(r->base, r->len, MADV_DONTFORK);	/* and no child's copy of it */
+		(void)madvise(r->base, r->room, MADV_DONTFORK);	/* and no child's copy of it */
 	return 0;
 }
 
 void ram_close(struct ram *r)
 {
 	if (r->base)
-		pages_put(r->base - r->head, r->head + r->len);
+		pages_put(r->base - r->head, r->head + r->room);
 	r->base = NULL;
 	fd_close(r->fd);
 	r->fd = -1;
@@ -88,22 +121,15 @@ bool ram_afford(struct ram *r, int64_t bytes, bool swap)
 	return true;
 }
 
-int ram_take_all(const struct ram *r)
+int64_t ram_take(const struct ram *r, uint64_t off)
 {
-	const uint64_t step = 64 << 20;
+	const uint64_t n = r->len - off < STEP ? r->len - off : STEP;
 	struct memory memory;
 
-	for (uint64_t off = 0; off < r->len; off += step) {
-		uint64_t n = r->len - off < step ? r->len - off : step;
-
-		memory_get(&memory);
-		if (memory.left < (int64_t)(r->len - off))
-			return -ENOMEM;
-		if (madvise(r->base + off, n, MADV_POPULATE_WRITE))
-			return -errno;
-		progress("of memory taken", off + n, r->len);
-	}
-	return 0;
+	memory_get(&memory);
+	if (memory.left < (int64_t)(r->len - off))
+		return -ENOMEM;
+	return madvise(r->base + off, n, MADV_POPULATE_WRITE) ? -errno : (int64_t)n;
 }
 
 int ram_drop(const struct ram *r, uint64_t off, uint64_t len)

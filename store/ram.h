@@ -13,6 +13,7 @@
 struct ram {
 	char *base;		/* of len bytes, page by page zero until written */
 	uint64_t len;		/* in whole pages */
+	uint64_t room;		/* of addresses from base on, for len to grow: at least len */
 	uint64_t head;		/* bytes in front of base, mapped and in fd as well: the owner's own */
 	uint64_t page;		/* bytes */
 	unsigned page_shift;	/* of page */
@@ -26,11 +27,14 @@ struct ram {
 
 /*
  * Map memory for size bytes, and head bytes, a multiple of the page, in front of
- * them. With a name it is a memfd of that name; without, memory of this process
+ * them: what has such a head cannot grow. With a name it is a memfd of that name; without, memory of this process
  * that a child's copy does not have. huge: ask for huge pages. Returns 0 or
  * -errno, holding nothing; why is then a few words for the user.
  */
 int ram_open(struct ram *r, const char *name, uint64_t size, uint64_t head, bool huge, const char **why);
+
+/* Have size bytes at least, where all is. Returns 0 or -errno; -ENOMEM: there are no addresses left for them. */
+int ram_grow(struct ram *r, uint64_t size);
 
 /* Give all of it back, also of one that was never opened: RAM_NONE. */
 void ram_close(struct ram *r);
@@ -46,11 +50,11 @@ void ram_close(struct ram *r);
 bool ram_afford(struct ram *r, int64_t bytes, bool swap);
 
 /*
- * Touch every page, with progress. The kernel would go
- * through with it and kill whoever is in the way, so all that is still to come
- * must be left at each step. Returns 0 or -errno.
+ * Touch the pages from off on, up to the end or as many as take a moment. The
+ * kernel would go through with it and kill whoever is in the way, so all that is
+ * still to come must be left at each step. Returns the bytes or -errno.
  */
-int ram_take_all(const struct ram *r);
+int64_t ram_take(const struct ram *r, uint64_t off);
 
 /*
  * Give back whole pages, which are zero from then on; of a memfd any bytes: the

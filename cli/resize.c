@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/* resize: another size for a device that is served. */
+#include "cli/backends.h"
+#include "cli/find.h"
+#include "cli/verbs.h"
+#include "host/fail.h"
+#include "host/mailbox.h"
+#include "host/mounts.h"
+#include "host/nodes.h"
+#include "host/process.h"
+#include "host/usage.h"
+#include "lib/say.h"
+#include "lib/sys.h"
+#include "lib/text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ANSWER_MS	30000	/* that the server may take, as long as it says nothing */
+
+/* A resize under way. */
+struct resizing {
+	uint32_t id;
+	uint64_t size;		/* to have, bytes; 0: as much as there is */
+	uint64_t before;	/* that it has */
+	int mail, pidfd;	/* the server's mailbox and process, or -1 */
+	int node;		/* of a device that shrinks: claimed, so that nobody else uses it; or -1 */
+	struct letter letter;
+	const char *why;	/* words for a failure that errno does not tell */
+};
+
+/* Why it cannot be resized, or NULL. */
+static const char *resize_refused(const struct ctrl *c, int pid)
+{
+	const struct backend *be = backend_of(c->info.ublksrv_flags);
+
+	if (!(c->features & UBLK_F_UPDATE_SIZE))
+		return "this takes Linux 6.16 or later";
+	if (!be)
+		return "another program's device: only that can resize it";
+	if (!be->resize)
+		return "a snapshot is as large as its file was when it was made";
+	if (c->info.state != UBLK_S_DEV_LIVE || pid <= 0)
+		return "it has no server that would take note";
+	return NULL;
+}
+
+/* The device's server, and how it is asked. Returns 0 or -errno. */
+static int resize_attach(struct ctrl *c, struct resizing *r)
+{
+	const int pid = usage_server(r->id, c->info.ublksrv_pid);
+	int fd, ret;
+
+	r->why = resize_refused(c, pid);
+	if (r->why)
+		return -EINVAL;
+	r->pidfd = pidfd_of(pid);
+	ret = server_files(&c->info, pid, MAILBOX_NAME, &fd, NULL);
+	r->mail = ret ? ret : fd_reopen(fd, O_RDWR);
+	fd_close(fd);
+	if (r->mail == -ENOENT)
+		r->why = "its server is of an earlier ublk, which cannot";
+	return r->mail < 0 ? r->mail : 0;
+}
+
+static int resize_ask(struct resizing *r, enum letter_what what)
+{
+	int ret;
+
+	r->letter.what = what;
+	r->letter.size = r->size;
+	ret = mailbox_ask(r->mail, r->pidfd, &r->letter, ANSWER_MS);
+	r->why = ret == -EBUSY ? "somebody else is resizing it" :
+		 ret == -ESRCH ? "its server has ended meanwhile" :
+		 ret && r->letter.why[0] ? r->letter.why : NULL;
+	return ret;
+}
+
+/* The size to have, where that is what there is. Returns 0 or -errno. */
+static int resize_most(struct resizing *r)
+{
+	int ret = resize_ask(r, LETTER_MOST);
+
+	r->size = r->letter.size;
+	if (ret || r->size)
+		return ret;
+	r->why = "max: a RAM disk can be of any size, so give one";
+	return -EINVAL;
+}
+
+/* To shrink takes what is there from whoever uses it: nobody may, nor begin to until it is done. */
+static int resize_claim(struct ctrl *c, struct resizing *r, char *text, size_t len)
+{
+	int ret;
+
+	if (parts_end(r->id) > r->size) {
+		r->why = "a partition goes beyond that, see --force";
+		return -EINVAL;
+	}
+	ret = dev_ask(c, r->id, true, text, len);
+	if (ret)
+		return ret;
+	r->node = node_try(node_path(r->id).s, O_RDONLY | O_EXCL, mounts_lack_nodes());
+	return r->node < 0 ? -errno : 0;
+}
+
+/* Every step of it, c->step saying which. Returns 0 or -errno. */
+static int resize(struct ctrl *c, struct resizing *r, bool force, char *text, size_t len)
+{
+	int ret = resize_attach(c, r);
+
+	if (!ret && !r->size)
+		ret = resize_most(r);
+	if (!ret)
+		ret = ctrl_get_params(c, r->id);
+	if (ret)
+		return ret;
+	r->before = c->params.basic.dev_sectors << SECTOR_SHIFT;
+	if (r->size % (1U << c->params.basic.logical_bs_shift)) {
+		r->why = "SIZE is not a multiple of its block size";
+		return -EINVAL;
+	}
+	if (r->size < r->before && !force)
+		ret = resize_claim(c, r, text, len);
+	if (ret || r->size == r->before)
+		return ret;
+	ret = resize_ask(r, LETTER_RESIZE);
+	/* its next server has it, if the kernel had it before the end of that one */
+	if (ret == -ESRCH && ctrl_get_params(c, r->id) == 0 && c->params.basic.dev_sectors == r->size >> SECTOR_SHIFT)
+		ret = 0;
+	return ret;
+}
+
+int verb_resize(const struct args *a)
+{
+	struct resizing r = { .mail = -1, .pidfd = -1, .node = -1 };
+	struct ctrl *c = ctrl_own();
+	char text[160] = "", sizes[2][32];
+	int ret;
+
+	if (a->nr < 2)
+		return args_error(a->verb, a->nr ? "SIZE is missing" : "DEV is missing");
+	if (strcmp(a->operands[1], "max") && (!parse_size(a->operands[1], &r.size) || !r.size || r.size > 1ULL << 62))
+		return args_error(a->verb, "\"%s\" is not a size (a whole number, with K, M, G, T or P), nor max", a->operands[1]);
+	ret = dev_look(c, a->operands[0]);
+	if (ret)
+		return fail(a->operands[0], c->step, ret, resolve_why(ret));
+	r.id = c->info.dev_id;
+	ret = resize(c, &r, a->force, text, sizeof(text));
+	fd_close(r.node);
+	fd_close(r.mail);
+	fd_close(r.pidfd);
+	if (ret)
+		return fail(node_path(r.id).s, STEP_RESIZE, ret, text[0] && ret == -EBUSY ? text : r.why);
+	size_text(r.before, sizes[0], sizeof(sizes[0]));
+	size_text(r.size, sizes[1], sizeof(sizes[1]));
+	debug("%s: %s before, now %s", node_path(r.id).s, sizes[0], sizes[1]);
+	return 0;
+}
