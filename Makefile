@@ -16,6 +16,7 @@ endif
 small := $(if $(shell $(CC) -Oz -E -x c /dev/null 2>/dev/null),-Oz,-Os)
 CFLAGS ?= $(if $(findstring musl,$(CC)),$(small) -flto -flto-partition=one,-O2) -g
 PREFIX ?= /usr/local
+UDEVDIR ?= $(PREFIX)/lib/udev/rules.d
 DESTDIR ?=
 V ?= 0
 Q = $(if $(filter 1,$(V)),,@)
@@ -70,6 +71,8 @@ install: $(program)
 	install -D -s -m 755 $(program) $(DESTDIR)$(PREFIX)/sbin/ublk
 	ln -sf ublk $(DESTDIR)$(PREFIX)/sbin/ublk-mem
 	ln -sf ublk $(DESTDIR)$(PREFIX)/sbin/ublk-file
+	install -d $(DESTDIR)$(UDEVDIR)
+	sed 's,@ublk@,$(PREFIX)/sbin/ublk,' share/udev/60-ublk.rules >$(DESTDIR)$(UDEVDIR)/60-ublk.rules
 
 # The binaries of a release, the same byte by byte whenever and wherever the same compilers build them
 dist:

@@ -78,6 +78,7 @@ enum how {
 struct file {
 	uint64_t base;		/* --offset: where the device begins in the file */
 	bool cached;		/* worth file_try() */
+	bool never_waits;	/* a thread that waits for a disk is not to be had: no HOW_INLINE for writes */
 	int read_how, write_how;	/* any queue's thread */
 	uint64_t page;		/* bytes */
 	char *map;		/* the device's bytes in the page cache, see file_map(), or NULL */
@@ -401,7 +402,7 @@ static int file_try(const struct dev *dev, struct file *f, struct io *io)
 		if (ret != -EOPNOTSUPP)
 			return ret;
 		/* reads can, writes cannot: ext4 and its like, whose writes rarely wait */
-		__atomic_store_n(&f->write_how, HOW_INLINE, __ATOMIC_RELAXED);
+		__atomic_store_n(&f->write_how, f->never_waits ? HOW_RING : HOW_INLINE, __ATOMIC_RELAXED);
 		break;
 	case HOW_INLINE:
 		return rw_inline(dev, f, io, off);
@@ -938,6 +939,7 @@ static int file_open(struct dev *dev, const struct options *o, const char **why)
 		return -ENOMEM;
 	f->created_in = -1;
 	f->base = o->offset;
+	f->never_waits = o->unprivileged;
 	f->page = (uint64_t)getpagesize();
 	f->max_rw = UINT32_MAX;
 	dev->priv = f;

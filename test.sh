@@ -110,6 +110,7 @@ helper_inject() {
 
 # helpers: what the cases use of ours beside ublk itself
 helpers() {
+	local rule
 	"${CC:-gcc}" -O2 -Wall -Wextra -static tests/replay.c -o "$WORK/replay" &&
 		"${CC:-gcc}" -O2 -Wall -Wextra -static -pthread tests/overlap.c -o "$WORK/overlap" &&
 		"${CC:-gcc}" -O2 -Wall -Wextra -static -pthread tests/model.c -o "$WORK/model" &&
@@ -122,8 +123,12 @@ helpers() {
 		"${CC:-gcc}" -O2 -Wall -Wextra -static tests/fore.c -o "$WORK/fore" &&
 		"${CC:-gcc}" -O2 -Wall -Wextra -static tests/bare.c -o "$WORK/bare" &&
 		helper_inject "$WORK/die.o/ublk.a" -static || return
+	sed 's,@ublk@,/bin/ublk,' share/udev/60-ublk.rules >"$WORK/60-ublk.rules" || return
+	for rule in 50-udev-default 60-block 60-persistent-storage; do
+		[ ! -e /usr/lib/udev/rules.d/$rule.rules ] || VM_FILES="/usr/lib/udev/rules.d/$rule.rules:/tests/rules/$rule.rules ${VM_FILES:-}"
+	done
 	VM_BARE=$WORK/bare
-	VM_FILES="$WORK/replay:/bin/replay $WORK/hold:/bin/hold $WORK/unprivileged:/bin/unprivileged $WORK/fore:/bin/fore $WORK/overlap:/bin/overlap $WORK/model:/bin/model $WORK/inject:/bin/inject $WORK/ublk-die:/bin/ublk-die $WORK/ublk-null:/bin/ublk-null ${VM_FILES:-}"
+	VM_FILES="$WORK/replay:/bin/replay $WORK/hold:/bin/hold $WORK/unprivileged:/bin/unprivileged $WORK/fore:/bin/fore $WORK/overlap:/bin/overlap $WORK/model:/bin/model $WORK/inject:/bin/inject $WORK/ublk-die:/bin/ublk-die $WORK/ublk-null:/bin/ublk-null $WORK/60-ublk.rules:/tests/rules/60-ublk.rules ${VM_FILES:-}"
 }
 
 # vm_for CASEFILE...: run these cases in one machine. A case that wants one of

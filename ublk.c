@@ -120,6 +120,8 @@ static uint64_t user_data_pack(enum kind kind, unsigned tag)
 #define MAX_ROUNDS		3	/* that a commit is held for: see queue_turn() */
 #define SPARE_BUFS		2	/* see io_take_buf() */
 #define QUEUE_SPARE_SQES	8	/* besides two a tag: the polls of thread 0 */
+#define KEEP_MS			25000	/* see io_give_up() */
+#define LOOK_MS			1000U
 enum { CHAR_FILE, BACKING_FILE };	/* registered files: /dev/ublkcN, dev->fd */
 
 struct queue {
@@ -137,6 +139,9 @@ struct queue {
 	bool can_pair;				/* GET_DATA is answered on the spot */
 	bool few, was_few;			/* this turn has little to do, and so had the last; see queue_enter() */
 	unsigned backend_sqes;			/* that io_sqe() has given out since the ring was entered */
+	unsigned below;				/* of those, and of all before, the ones that have not ended; not with chains */
+	struct io *late;			/* without root: stand-ins, see io_give_up(); else NULL */
+	uint32_t looked;			/* when they were looked for, in ms */
 	struct io **held;			/* requests that are done, to be committed in this turn */
 	unsigned nr_held;
 	uintptr_t page;				/* bytes */
@@ -309,7 +314,9 @@ static inline void io_read_iod(const struct queue *q, struct io *io)
 	io->off = fits ? iod.start_sector << SECTOR_SHIFT : UINT64_MAX;
 	io->len = io->op == UBLK_IO_OP_FLUSH ? 0 : iod.nr_sectors << SECTOR_SHIFT;
 	if (q->dev->data_path != DATA_ZERO_COPY)
-		io->buf = io_default_buf(q, io);
+		io->buf = io->late ? q->s->sink : io_default_buf(q, io);
+	if (q->late)
+		io->since = (uint32_t)now_ms();
 }
 
 /*
@@ -352,13 +359,13 @@ static bool io_find_buf(struct queue *q, struct io *io, int res)
 
 static inline bool io_take_buf(struct queue *q, struct io *io, int res)
 {
-	return q->dev->data_path != DATA_COPY || io_find_buf(q, io, res);
+	return q->dev->data_path != DATA_COPY || io->late || io_find_buf(q, io, res);
 }
 
 /* Hand a request to the backend. Returns what queue() says, or -errno. */
 static int io_start(struct queue *q, struct io *io)
 {
-	int ret = io_check(q->dev, io);
+	int ret = io->late ? -ETIMEDOUT : io_check(q->dev, io);
 
 	return ret ? ret : q->be->queue(q, io);
 }
@@ -394,6 +401,46 @@ static inline void io_finish(struct queue *q, struct io *io, int res)
 		queue_count(q, 1);
 }
 
+/*
+ * Without root the driver kills a server that has kept a request for 30 s, and
+ * with it the device. So its client gets an error before that. What the request
+ * has under way goes on in the tag's slot, with the tag's buffer; until that ends
+ * (io_back()), the tag's commands and its next requests are a stand-in's, which
+ * answers all of them with the same error.
+ */
+static void io_give_up(struct queue *q, struct io *io)
+{
+	struct io *late = &q->late[io->tag];
+
+	*late = *io;
+	late->late = true;
+	late->spare = 0;
+	late->buf = q->s->sink;
+	late->state = IO_SERVED;
+	io->lost = true;
+	io_commit(q, late, -ETIMEDOUT);
+	queue_count(q, 1);
+}
+
+/* What a request that was given up has under way has come back. */
+static void io_back(struct queue *q, struct io *io, int res)
+{
+	io->state = res == IO_QUEUED ? IO_SERVED : res == IO_QUEUED_LAST ? IO_LAST : IO_FETCHED;
+	if (io->state == IO_FETCHED)
+		io_spare_done(q, io);
+}
+
+/* Whose a command of this tag is: as soon as what was lost is back and nothing of the stand-in is under way, its own. */
+static inline struct io *io_of(struct queue *q, unsigned tag)
+{
+	struct io *io = &q->ios[tag];
+
+	if (!io->lost)
+		return io;
+	io->lost = io->state != IO_FETCHED || q->late[tag].state != IO_FETCHED;
+	return io->lost ? &q->late[tag] : io;
+}
+
 /* An SQE of the backend has ended. Among many, what is done is committed later: see queue_turn(). */
 static void io_complete(struct queue *q, struct io *io, int res)
 {
@@ -402,6 +449,11 @@ static void io_complete(struct queue *q, struct io *io, int res)
 	io->state = IO_SERVED;
 	if (!whole)
 		res = q->be->complete(q, io, res);
+	q->below--;
+	if (io->lost) {		/* its client has an answer */
+		io_back(q, io, res);
+		return;
+	}
 	if (q->few || res == IO_QUEUED || res == IO_QUEUED_LAST) {
 		io_finish(q, io, res);
 		return;
@@ -488,7 +540,7 @@ static void io_get_data(struct queue *q, struct io *io)
 		return;
 	if (direct)
 		io_copy_begins(io);
-	io->res = direct ? io_start(q, io) : io_check(q->dev, io);
+	io->res = direct || io->late ? io_start(q, io) : io_check(q->dev, io);
 	if (direct && io->res < 0) {
 		io_copy_ends(io);
 		io->buf = q->s->sink;
@@ -586,6 +638,7 @@ struct io_uring_sqe *io_sqe(struct queue *q, const struct io *io)
 	struct io_uring_sqe *sqe = queue_sqe(q);
 
 	q->backend_sqes++;
+	q->below++;
 	sqe->flags = IOSQE_FIXED_FILE;
 	sqe->fd = BACKING_FILE;
 	sqe->user_data = user_data_pack(KIND_BACKEND, io->tag);
@@ -650,17 +703,17 @@ static void queue_hold(struct queue *q)
 
 static void queue_dispatch(struct queue *q, const struct io_uring_cqe *cqe)
 {
-	struct io *io = &q->ios[cqe->user_data >> 8];
+	const unsigned tag = (unsigned)(cqe->user_data >> 8);
 
 	switch ((enum kind)(cqe->user_data & 0xff)) {
 	case KIND_IO:
-		io_event(q, io, cqe->res);
+		io_event(q, io_of(q, tag), cqe->res);
 		return;
 	case KIND_GET_DATA:
-		io_get_data_event(q, io, cqe->res);
+		io_get_data_event(q, io_of(q, tag), cqe->res);
 		return;
 	case KIND_BACKEND:
-		io_complete(q, io, cqe->res);
+		io_complete(q, &q->ios[tag], cqe->res);
 		return;
 	case KIND_CTRL:
 		q->watch_ctrl = false;	/* ctrl_wait() looks itself */
@@ -761,6 +814,33 @@ static int queue_enter(struct queue *q, unsigned wait_nr, int timeout_ms)
 	return ret;
 }
 
+/* Give up what has been here for too long. */
+static void queue_give_up(struct queue *q)
+{
+	const uint32_t now = (uint32_t)now_ms();
+
+	if (now - q->looked < LOOK_MS)
+		return;
+	q->looked = now;
+	for (unsigned tag = 0; tag < q->depth; tag++) {
+		struct io *io = &q->ios[tag];
+
+		if ((io->state == IO_SERVED || io->state == IO_LAST) && !io->lost && now - io->since >= KEEP_MS)
+			io_give_up(q, io);
+	}
+	for (unsigned i = 0; i < q->nr_waits; i++) {
+		struct io *io = q->waits[i];
+
+		if (now - io->since < KEEP_MS)
+			continue;
+		memmove(q->waits + i, q->waits + i + 1, (--q->nr_waits - i) * sizeof(*q->waits));
+		io->state = IO_SERVED;
+		io_commit(q, io, -ETIMEDOUT);
+		queue_count(q, 1);
+		i--;
+	}
+}
+
 /*
  * One turn of the loop: hand over what was prepared, sleep until something is
  * there, deal with all of it. Returns 0, or -ETIME after timeout_ms.
@@ -774,12 +854,15 @@ static int queue_turn(struct queue *q, int timeout_ms)
 {
 	/* with these commits requests can go on that nothing else would come for */
 	const bool frees_spare = q->spares_done && q->nr_waits;
-	int ret = queue_enter(q, frees_spare ? 0 : 1 + q->expected, timeout_ms);
+	const bool look = q->late && (q->below || q->nr_waits) && (unsigned)timeout_ms > LOOK_MS;
+	int ret = queue_enter(q, frees_spare ? 0 : 1 + q->expected, look ? (int)LOOK_MS : timeout_ms);
 
 	for (int i = 0; i < MAX_ROUNDS && q->nr_held && (uring_sqes(&q->ring) || q->reaped >= TASK_WORK); i++)
 		(void)queue_enter(q, 0, -1);	/* without a timeout there is no -ETIME */
 	queue_commit_held(q);
-	return ret;
+	if (q->late)
+		queue_give_up(q);
+	return look ? 0 : ret;
 }
 
 static void queue_loop(struct queue *q)
@@ -823,10 +906,10 @@ static int queue_map_bufs(struct queue *q)
 	return 0;
 }
 
-/* Of ios, and behind them held and waits. */
+/* Of ios, without root as many again, and behind them held and waits. */
 static uint64_t ios_size(const struct queue *q)
 {
-	return (uint64_t)q->depth * (sizeof(*q->ios) + sizeof(*q->held) + sizeof(*q->waits));
+	return (uint64_t)q->depth * (sizeof(*q->ios) * (1 + q->s->o->unprivileged) + sizeof(*q->held) + sizeof(*q->waits));
 }
 
 static int queue_map(struct queue *q)
@@ -837,7 +920,8 @@ static int queue_map(struct queue *q)
 	q->ios = pages_get(ios_size(q));
 	if (!q->ios)
 		return -ENOMEM;
-	q->held = (struct io **)(q->ios + q->depth);
+	q->late = q->s->o->unprivileged ? q->ios + q->depth : NULL;
+	q->held = (struct io **)(q->ios + q->depth * (1 + q->s->o->unprivileged));
 	q->waits = q->held + q->depth;
 	p = pages_map(iods_size(q->depth), PROT_READ, MAP_SHARED | MAP_POPULATE, q->s->char_fd, q->q_id * stride);
 	if (!p)
@@ -1112,6 +1196,12 @@ static void ctrl_stage(struct ctrl *c, struct ublksrv_ctrl_cmd *cmd)
 	cmd->dev_path_len = sizeof(c->staged.path);
 }
 
+void ctrl_by_path(struct ctrl *c, uint32_t id)
+{
+	c->by_path = true;
+	c->path_id = id;
+}
+
 static struct io_uring_sqe *ctrl_prepare(struct ctrl *c, enum encoding enc, unsigned nr, struct ublksrv_ctrl_cmd cmd)
 {
 	struct io_uring_sqe *sqe = ctrl_sqe(c, IORING_OP_URING_CMD, c->fd);
@@ -1228,8 +1318,7 @@ int ctrl_get_info(struct ctrl *c, uint32_t id)
 	ret = ctrl_send(c, UBLK_CMD_GET_DEV_INFO, cmd);
 	if (ret != -EINVAL || (c->by_path && c->path_id == id))
 		return ret;
-	c->by_path = true;
-	c->path_id = id;
+	ctrl_by_path(c, id);
 	return ctrl_send(c, UBLK_CMD_GET_DEV_INFO, cmd);
 }
 
@@ -1478,6 +1567,36 @@ int dev_remove(struct ctrl *c, uint32_t id, uint64_t cookie)
 
 /* ---- the life of a device, from the server's side ---- */
 
+/* What a device is to do, by what the kernel can and the user may. Returns 0 or -errno. */
+static int server_want(struct server *s, uint64_t *want)
+{
+	const struct options *o = s->o;
+	const uint64_t features = s->ctrl.features;
+
+	if (s->dev.data_path == DATA_ZERO_COPY && !(features & UBLK_F_AUTO_BUF_REG)) {
+		if (o->zero_copy == ZERO_COPY_ON) {
+			s->why = "this kernel has no zero copy (AUTO_BUF_REG, Linux 6.16)";
+			return -EOPNOTSUPP;
+		}
+		s->dev.data_path = DATA_COPY;
+	}
+	/* before 6.16 a server that is killed with all tags in hand leaves clients that nobody can */
+	if (o->unprivileged && !(features & UBLK_F_QUIESCE)) {
+		s->why = "without root this takes Linux 6.16 or later";
+		return -EPERM;
+	}
+	if (o->unprivileged && s->dev.data_path == DATA_ZERO_COPY)
+		s->dev.data_path = DATA_COPY;
+	*want = s->dev.data_path == DATA_ZERO_COPY ? UBLK_F_AUTO_BUF_REG : UBLK_F_NEED_GET_DATA;
+	*want |= features & UBLK_F_NO_AUTO_PART_SCAN;
+	if (o->recoverable || o->resilient)
+		*want |= UBLK_F_USER_RECOVERY | UBLK_F_USER_RECOVERY_REISSUE;
+	if (o->unprivileged)
+		*want |= UBLK_F_UNPRIVILEGED_DEV;
+	s->rescan = *want & UBLK_F_NO_AUTO_PART_SCAN && !o->no_part_scan && !o->unprivileged;
+	return 0;
+}
+
 /* Ask for features and find out which were granted. */
 static int server_add(struct server *s)
 {
@@ -1492,18 +1611,9 @@ static int server_add(struct server *s)
 	int ret;
 
 	c->step = STEP_FEATURE;
-	if (s->dev.data_path == DATA_ZERO_COPY && !(c->features & UBLK_F_AUTO_BUF_REG)) {
-		s->why = "this kernel has no zero copy (AUTO_BUF_REG, Linux 6.16)";
-		if (o->zero_copy == ZERO_COPY_ON)
-			return -EOPNOTSUPP;
-		s->why = NULL;
-		s->dev.data_path = DATA_COPY;
-	}
-	want = s->dev.data_path == DATA_ZERO_COPY ? UBLK_F_AUTO_BUF_REG : UBLK_F_NEED_GET_DATA;
-	want |= c->features & UBLK_F_NO_AUTO_PART_SCAN;
-	if (o->recoverable || o->resilient)
-		want |= UBLK_F_USER_RECOVERY | UBLK_F_USER_RECOVERY_REISSUE;
-	s->rescan = want & UBLK_F_NO_AUTO_PART_SCAN && !o->no_part_scan;
+	ret = server_want(s, &want);
+	if (ret)
+		return ret;
 	c->info = (struct ublksrv_ctrl_dev_info){
 		.nr_hw_queues = (uint16_t)o->queues,
 		.queue_depth = (uint16_t)o->qdepth,
@@ -1520,6 +1630,8 @@ static int server_add(struct server *s)
 
 	s->added = true;
 	s->id = c->info.dev_id;
+	if (o->unprivileged)
+		ctrl_by_path(c, s->id);
 	/* 6.4 takes both encodings but has no GET_FEATURES to tell */
 	if (c->info.flags & UBLK_F_CMD_IOCTL_ENCODE)
 		c->enc = ENC_IOCTL;
@@ -1598,7 +1710,7 @@ static int server_open_char(struct server *s)
 
 	s->ctrl.step = STEP_CHAR;
 	text_print(path, sizeof(path), "/dev/ublkc%u", s->id);
-	s->char_fd = node_open(path, O_RDWR);
+	s->char_fd = node_open(path, O_RDWR, s->o->unprivileged);
 	return s->char_fd < 0 ? s->char_fd : 0;
 }
 
@@ -1708,7 +1820,7 @@ struct probe_order {
 	uint32_t id, block_size;
 	pid_t server;
 	uint32_t nr_requests;	/* see server_nr_requests(); 0: as it is */
-	bool rescan;
+	bool rescan, unprivileged;
 };
 
 struct probe_answer {
@@ -1721,8 +1833,11 @@ static struct probe_answer probe_start(const struct probe_order *p)
 	struct probe_answer a = { .step = STEP_NODE };
 	struct ctrl *c = ctrl_own();
 
-	(void)mounts_leave();	/* to where the node is sure to appear */
+	if (!p->unprivileged)
+		(void)mounts_leave();	/* to where the node is sure to appear */
 	a.res = ctrl_open(c, false);
+	if (p->unprivileged)
+		ctrl_by_path(c, p->id);
 	if (!a.res)
 		a.res = ctrl_simple(c, STEP_START, UBLK_CMD_START_DEV, p->id, (uint64_t)p->server);
 	if (a.res) {
@@ -1731,7 +1846,7 @@ static struct probe_answer probe_start(const struct probe_order *p)
 	}
 	if (p->nr_requests)
 		disk_limit(p->id, p->nr_requests);
-	a.res = disk_try(p->id, p->block_size, p->rescan);
+	a.res = disk_try(p->id, p->block_size, p->rescan, p->unprivileged);
 	return a;
 }
 
@@ -1782,7 +1897,7 @@ static int server_start(struct server *s)
 {
 	const struct probe_order order = {
 		.id = s->id, .block_size = s->dev.block_size, .server = getpid(), .rescan = s->rescan,
-		.nr_requests = server_nr_requests(s),
+		.unprivileged = s->o->unprivileged, .nr_requests = server_nr_requests(s),
 	};
 	const int fd = s->probe_fd;
 	struct probe_answer answer;
@@ -1900,18 +2015,21 @@ static int server_rejoin(struct server *s)
 		s->dev.data_path = DATA_COPY;
 	if (c->info.flags & UBLK_F_CMD_IOCTL_ENCODE)
 		c->enc = ENC_IOCTL;
-	if (!s->restart)
-		return 0;
 	/* the guard has it as it was made */
-	ret = ctrl_get_params(c, s->id);
+	ret = s->restart ? ctrl_get_params(c, s->id) : 0;
 	size = c->params.basic.dev_sectors << SECTOR_SHIFT;
-	return ret || size == s->dev.size ? ret : server_fit(s, size);
+	if (!ret && s->restart && size != s->dev.size)
+		ret = server_fit(s, size);
+	return ret ? ret : server_open_char(s);
 }
 
+/* Without root nobody but who has the node may say anything of the device. */
 static int server_make(struct server *s)
 {
 	int ret = server_add(s);
 
+	if (!ret)
+		ret = server_open_char(s);
 	return ret ? ret : server_set_params(s);
 }
 
@@ -1942,8 +2060,6 @@ int server_up(struct server *s)
 	if (!s->sink)
 		return -errno;
 	ret = s->recover ? server_rejoin(s) : server_make(s);
-	if (!ret)
-		ret = server_open_char(s);
 	if (!ret)
 		ret = server_start_queues(s);
 	if (!ret && s->recover)

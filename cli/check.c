@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -119,6 +120,30 @@ static void check_features(struct checks *r, const struct ctrl *c)
 		   "copies through a buffer for each request: zero copy takes Linux 6.16");
 }
 
+/* What users need to make devices, one line a condition. Can they? */
+static bool check_users(struct checks *r, const struct ctrl *c)
+{
+	static const char *const dirs[] = { "/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib" };
+	const bool kernel = c->features & UBLK_F_QUIESCE;
+	bool rule = false;
+	char path[64];
+	struct stat st;
+
+	if (c->features)
+		check_line(r, kernel ? "ok" : "missing", "without root: kernel", "Linux 6.16%s", kernel ? "" : " or later lets users make devices");
+	if (stat(CTRL_NODE, &st) == 0)
+		check_line(r, st.st_mode & 022 ? "ok" : "missing", "without root: control", CTRL_NODE " is %s, mode %u%u%u",
+			   st.st_mode & 022 ? "not for root only" : "for root only: whom is it to admit? chgrp, chmod 660, or a rule of udev's",
+			   st.st_mode >> 6 & 7, st.st_mode >> 3 & 7, st.st_mode & 7);
+	for (size_t i = 0; i < ARRAY_SIZE(dirs) && !rule; i++) {
+		text_print(path, sizeof(path), "%s/udev/rules.d/60-ublk.rules", dirs[i]);
+		rule = access(path, F_OK) == 0;
+	}
+	check_line(r, rule ? "ok" : "missing", "without root: nodes", rule ? "%s gives them to their owner" :
+		   "no 60-ublk.rules of udev's: somebody else has to give them to their owner", path);
+	return kernel;
+}
+
 /* Returns as uring_init(). */
 static int check_uring(struct checks *r)
 {
@@ -150,14 +175,15 @@ static void check_control(struct checks *r, bool uring)
 		check_line(r, denied ? "denied" : "missing", "control node", CTRL_NODE ": %s%s",
 			   strerror(-ret), denied ? "; " HINT_ROOT : "");
 		r->status = denied ? EXIT_PERMISSION : EXIT_NO_DRIVER;
+		if (denied)
+			(void)check_users(r, c);
 		return;
 	}
-	check_line(r, admin ? "ok" : "limited", "control node", CTRL_NODE "%s",
-		   admin ? "" : ": opens, but making a device takes CAP_SYS_ADMIN, and not in a namespace of one's own");
-	r->status = admin ? 0 : EXIT_PERMISSION;
+	check_line(r, "ok", "control node", CTRL_NODE);
 	check_limit(r);
 	if (uring && ctrl_open(c, false) == 0)
 		check_features(r, c);
+	r->status = check_users(r, c) || admin ? 0 : EXIT_PERMISSION;
 	ctrl_close(c);
 }
 

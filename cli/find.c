@@ -6,6 +6,7 @@
 #include "host/memory.h"
 #include "host/mounts.h"
 #include "host/nodes.h"
+#include "host/process.h"
 #include "host/usage.h"
 #include "lib/read.h"
 #include "lib/sys.h"
@@ -132,6 +133,11 @@ int server_files(const struct ublksrv_ctrl_dev_info *info, int pid, const char *
 	*mem = fds_find(&fds, begins, path, sizeof(path));
 	dir_close(&fds);
 	return ret < 0 ? ret : *mem < 0 ? *mem : 0;
+}
+
+bool info_is_not_ours(int err)
+{
+	return err == -ENODEV || ((err == -EACCES || err == -EPERM) && !process_is_admin());
 }
 
 int dev_resolve(struct ctrl *c, const char *name, uint32_t *id)

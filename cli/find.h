@@ -45,6 +45,12 @@ bool info_backing(const struct ublksrv_ctrl_dev_info *info, int pid, char *path,
  */
 int server_files(const struct ublksrv_ctrl_dev_info *info, int pid, const char *memfd, int *mem, int *file);
 
+/*
+ * Is this what ctrl_get_info() says of a device that does not count among all: it
+ * went while we looked, or is another's, and we are not root?
+ */
+bool info_is_not_ours(int err);
+
 /* The memory that a device of ours takes for what it holds, in bytes. False: it has none, or that cannot be told. */
 bool info_used(const struct ublksrv_ctrl_dev_info *info, int pid, uint64_t *bytes);
 

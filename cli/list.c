@@ -127,7 +127,7 @@ static int list(const struct args *a)
 			ret = list_get(c, id, &l);
 		if (!ret)
 			show(&l, !printed++);
-		else if (a->nr || ret != -ENODEV)	/* it may go while we look */
+		else if (a->nr || !info_is_not_ours(ret))
 			status = fail(a->nr ? a->operands[i] : node_path(id).s, c->step, ret, resolve_why(ret));
 	}
 	if (a->json)

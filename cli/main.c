@@ -26,6 +26,7 @@ static const struct verb verbs[] = {
 	  "run again; a power cut leaves a mixture in the file.\n" },
 	{ "save", V_COPY, "DEV PATH", 2, verb_save, NULL, "the device's content as a new, sparse file; -: to stdout",
 	  "A mounted filesystem is saved as a power cut would leave it; fsfreeze(8) before, and it is whole.\n" },
+	{ "owner", V_COPY, "DEV", 1, verb_owner, NULL, "the user and the group that made a device without root, for udev", NULL },
 	{ "check", V_CHECK, "", 0, verb_check, NULL, "what this machine has of what ublk needs", NULL },
 	{ "help", V_HELP, "[VERB]", 1, verb_help, NULL, "this page, or a verb's", NULL },
 };

@@ -2,6 +2,8 @@
 /* mem, file and their like: a verb for each backend. */
 #include "cli/backends.h"
 #include "cli/verbs.h"
+#include "host/process.h"
+#include "lib/say.h"
 #include "serve/cookie.h"
 #include "serve/serve.h"
 
@@ -57,11 +59,24 @@ static int make_args(struct args *a)
 	return ret ? ret : make_check(a);
 }
 
+/* What the driver keeps for root. Returns 0, or the exit status, having said why. */
+static int make_check_user(const struct verb *v, const struct options *o)
+{
+	const char *what = o->recoverable ? "recoverable" : o->resilient ? "resilient" : o->zero_copy == ZERO_COPY_ON ? "zero-copy=on" : NULL;
+
+	if (!what || process_is_admin())
+		return 0;
+	say("%s: --%s: the driver has it for root only", v->name, what);
+	return EXIT_PERMISSION;
+}
+
 int verb_make(const struct args *a)
 {
 	struct args made = *a;
 	int ret = make_args(&made);
 
+	if (!ret)
+		ret = make_check_user(a->verb, &made.job.o);
 	if (ret)
 		return ret;
 	if (made.job.o.snapshot)

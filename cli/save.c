@@ -189,7 +189,7 @@ static struct copied save_to(int disk, uint64_t size, const char *path)
 /* The node, past its page cache: what is saved is what the device has. */
 static int save_open(uint32_t id, uint64_t *size)
 {
-	int fd = node_open(node_path(id).s, O_RDONLY | O_DIRECT);
+	int fd = node_open(node_path(id).s, O_RDONLY | O_DIRECT, false);
 	off_t end = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
 
 	*size = end > 0 ? (uint64_t)end : 0;

@@ -13,13 +13,20 @@
 #include <errno.h>
 #include <string.h>
 
-/* The server of each, or 0. */
-static void servers_get(struct ctrl *c, const uint32_t *ids, int *pids, int nr)
+/* The server of each, or 0. Those that are not to be stopped are taken out; returns how many are left. */
+static int servers_get(struct ctrl *c, uint32_t *ids, int *pids, int nr)
 {
+	int ret, left = 0;
+
 	for (int i = 0; i < nr; i++) {
 		ctrl_set_deadline(c);
-		pids[i] = ctrl_get_info(c, ids[i]) ? 0 : usage_server(ids[i], c->info.ublksrv_pid);
+		ret = ctrl_get_info(c, ids[i]);
+		if (info_is_not_ours(ret))
+			continue;
+		ids[left] = ids[i];
+		pids[left++] = ret ? 0 : usage_server(ids[i], c->info.ublksrv_pid);
 	}
+	return left;
 }
 
 /* The next one to stop: the last on which none of the others stands. What is dirty on that goes through them. */
@@ -42,8 +49,7 @@ static int stop_all(struct ctrl *c, const struct args *a)
 	pids = nr ? pages_get((size_t)nr * sizeof(*pids)) : NULL;
 	if (nr && !pids)
 		return fail("stop", STEP_INFO, ENOMEM, NULL);
-	servers_get(c, ids, pids, nr);
-	for (int left = nr; left > 0; left--) {
+	for (int left = servers_get(c, ids, pids, nr); left > 0; left--) {
 		i = stop_next(ids, pids, left);
 		ret = stop_and_tell(c, ids[i], a->force, a->wait);
 		/* one that went by itself is as good as stopped */

@@ -19,6 +19,8 @@ int verb_stop(const struct args *a);
 int verb_commit(const struct args *a);
 /* save: a device's content into a file. */
 int verb_save(const struct args *a);
+/* owner: who has made a device without root, for udev. */
+int verb_owner(const struct args *a);
 /* check: what this machine has of what ublk needs. Returns what making a RAM disk would. */
 int verb_check(const struct args *a);
 /* help: all verbs, or one. */

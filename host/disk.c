@@ -17,12 +17,12 @@
 #define RRPART		0x125f		/* ioctl BLKRRPART: read the partition table again */
 #define FLSBUF		0x1261		/* ioctl BLKFLSBUF: write back, also what is mounted on it, and drop */
 
-int disk_try(uint32_t id, uint32_t block_size, bool rescan)
+int disk_try(uint32_t id, uint32_t block_size, bool rescan, bool given)
 {
 	char block[4096];
 	int fd, ret = 0;
 
-	fd = node_open(node_path(id).s, O_RDONLY);
+	fd = node_open(node_path(id).s, O_RDONLY, given);
 	if (fd < 0)
 		return fd;
 	if (rescan)

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* Open the node, look for partitions if that is wanted, and read the first block. Returns 0 or -errno. */
-int disk_try(uint32_t id, uint32_t block_size, bool rescan);
+int disk_try(uint32_t id, uint32_t block_size, bool rescan, bool given);
 
 /* How many requests its clients may have under way. No word on failure: it is for the worst case only. */
 void disk_limit(uint32_t id, uint32_t nr_requests);

@@ -5,7 +5,7 @@
 
 #include "include/steps.h"
 
-#define HINT_ROOT "this takes CAP_SYS_ADMIN: run it as root"
+#define HINT_ROOT "run it as root, or see \"ublk check\" for what it takes without"
 
 /*
  * Print the one line that a failed verb leaves, and give its exit status.

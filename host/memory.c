@@ -11,7 +11,13 @@
 
 #define RESERVE_MAX	(256LL << 20)	/* of memory, for the rest of the machine; less if it is small */
 
+static bool not_locked;
 static int meminfo_fd = -1;	/* see memory_keep() */
+
+void memory_not_locked(void)
+{
+	not_locked = true;
+}
 
 /* A line of /proc/meminfo in bytes, or what is said instead. */
 static int64_t meminfo_line(const char *text, const char *name, int64_t otherwise)
@@ -41,6 +47,8 @@ void memory_get(struct memory *m)
 	shmem = meminfo_line(text, "Shmem:", 0);
 	if (m->locked < shmem)
 		m->locked = shmem;
+	if (not_locked)
+		m->locked = m->total;
 	m->available = meminfo_line(text, "MemAvailable:", INT64_MAX);
 	reserve = m->total / 32 < RESERVE_MAX ? m->total / 32 : RESERVE_MAX;
 	m->left = m->available - reserve;

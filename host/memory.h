@@ -18,6 +18,13 @@ struct memory {
 void memory_get(struct memory *m);
 
 /*
+ * What this process has is not locked, so the kernel does not count it among what
+ * is. Nobody knows how much of what others have is like that, so from now on all
+ * that is not left is taken for locked.
+ */
+void memory_not_locked(void);
+
+/*
  * From now on memory_get() is on the way of requests, which must not wait
  * for memory: opening a file takes some, and so does the first read.
  */

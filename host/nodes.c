@@ -15,6 +15,9 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#define MADE_MS		2000	/* that making a node may take */
+#define GIVEN_MS	10000	/* that giving it to its owner may take, which a busy udev does */
+
 struct node_path node_path(uint32_t id)
 {
 	struct node_path path;
@@ -216,16 +219,16 @@ int node_try(const char *path, int flags, bool ours)
 	return fd;
 }
 
-int node_open(const char *path, int flags)
+int node_open(const char *path, int flags, bool given)
 {
-	int64_t end = now_ms() + 2000;
+	int64_t end = now_ms() + (given ? GIVEN_MS : MADE_MS);
 	int fd;
 
 	for (;;) {
 		fd = node_try(path, flags, mounts_lack_nodes());
 		if (fd >= 0)
 			return fd;
-		if ((errno != EBUSY && errno != ENOENT) || now_ms() > end)
+		if ((errno != EBUSY && errno != ENOENT && !(given && errno == EACCES)) || now_ms() > end)
 			return -errno;
 		nap_ms(2);
 	}

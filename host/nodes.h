@@ -63,9 +63,10 @@ int node_try(const char *path, int flags, bool ours);
 
 /*
  * Open a node. It may take udev or mdev a moment to make it, and udev may hold
- * /dev/ublkcN, which has one opener at a time, for another. Returns it or -errno.
+ * /dev/ublkcN, which has one opener at a time, for another. given: somebody has to
+ * give it to us first, and may take longer. Returns it or -errno.
  */
-int node_open(const char *path, int flags);
+int node_open(const char *path, int flags, bool given);
 
 /* The numbers of all devices, sorted; *ids goes to dev_ids_end(). Returns how many. */
 int dev_ids(uint32_t **ids);

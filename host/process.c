@@ -231,22 +231,31 @@ void server_protect(void)
 		debug("no IO_FLUSHER: %s", strerror(errno));
 	/* with a limit instead of the capability, which one in a namespace of its own is not, later mappings would fail */
 	if (((prlimit(0, RLIMIT_MEMLOCK, NULL, &limit) || limit.rlim_cur != RLIM_INFINITY) && !process_may(CAP_IPC_LOCK)) ||
-	    mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT))
+	    mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)) {
 		debug("memory is not locked: %s", strerror(errno));
+		memory_not_locked();
+	}
 	for (size_t i = 0; i < sizeof(stack); i += 4096)
 		stack[i] = 0;
 	oom_protect();
+}
+
+bool process_is_admin(void)
+{
+	return process_may(CAP_SYS_ADMIN);
 }
 
 void server_confine(bool nodes)
 {
 	uint64_t keep = CAP_BIT(CAP_DAC_READ_SEARCH) | CAP_BIT(CAP_SYS_PTRACE) | CAP_BIT(CAP_IPC_LOCK) |
 			CAP_BIT(CAP_SYS_ADMIN) | CAP_BIT(CAP_SYS_RESOURCE);
+	const bool admin = process_is_admin();
 	struct caps caps;
 	int ret;
 
 	(void)mkdir("/dev", 0755);	/* where nobody has made one: for the node */
-	ret = mounts_leave();
+	/* in a namespace of a user's own they can be left, but there is no /dev to go to */
+	ret = admin ? mounts_leave() : -EPERM;
 	if (ret)
 		debug("the caller's mounts are kept: %s", strerror(-ret));
 	oom_protect();		/* there may have been no /proc before */
@@ -255,14 +264,10 @@ void server_confine(bool nodes)
 	ret = caps_get(&caps);
 	caps.effective &= keep;
 	caps.permitted &= keep;
-	if (ret || caps_set(&caps) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
+	/* of a user's, /proc would not be his any more: nobody but root could list or stop it */
+	if (ret || caps_set(&caps) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || (admin && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)))
 		debug("privileges are kept: %s", strerror(errno));
 	memory_keep();
-}
-
-bool process_is_admin(void)
-{
-	return process_may(CAP_SYS_ADMIN);
 }
 
 int set_admin(bool on)

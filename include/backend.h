@@ -34,6 +34,7 @@ struct options {
 	bool cpu_affinity, read_only, no_part_scan, no_modprobe;
 	bool recoverable;	/* file: the device waits when its server dies */
 	bool resilient;		/* the same, and a parent that starts the next one */
+	bool unprivileged;	/* the user may not have what root has: no request is to stay away for long */
 	bool prealloc, huge;	/* mem */
 	const char *load;	/* mem: what it begins with; "-": standard input */
 	const char *path;	/* file: this and the next six */
@@ -111,6 +112,8 @@ struct io {
 	uint32_t spare;			/* the loop's own: the spare buffer it has, from 1; 0: none */
 	uint32_t done;			/* the backend's own: bytes finished */
 	bool copying;			/* the loop's own: see queue_copying() */
+	bool lost, late;		/* the loop's own: see io_give_up() */
+	uint32_t since;			/* the loop's own: when it came in, in ms */
 	uint8_t way;			/* the backend's own */
 	uint64_t mark;			/* the backend's own, kept from one request of the tag to the next */
 	void *buf;			/* DATA_COPY: the data; DATA_DIRECT: set by queue() */

@@ -86,7 +86,10 @@ void ctrl_set_deadline(struct ctrl *c);
 /* Milliseconds until the deadline, or 0. */
 int ctrl_left(const struct ctrl *c);
 
-/* c->info of a device, be it one that its owner made without privileges. Returns 0, -ENODEV, -EPERM or -ETIME. */
+/* From now on commands to this device go by its node's path: it was made without privileges. */
+void ctrl_by_path(struct ctrl *c, uint32_t id);
+
+/* c->info of a device, be it one that its owner made without privileges. Returns 0, -ENODEV, -EPERM or -EACCES, or -ETIME. */
 int ctrl_get_info(struct ctrl *c, uint32_t id);
 
 /* c->params of a device. Returns 0, -ENODEV, -EPERM or -ETIME. */

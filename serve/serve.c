@@ -2,6 +2,7 @@
 /* serve: see serve.h. */
 #include "serve/serve.h"
 #include "host/fail.h"
+#include "host/process.h"
 #include "serve/background.h"
 #include "serve/command.h"
 
@@ -48,6 +49,7 @@ int serve(const struct job *job, char **command, bool background)
 {
 	struct job held = *job;
 
+	held.o.unprivileged = !process_is_admin();
 	job_look(&held);
 	if (command)
 		return serve_command(&held, command);
