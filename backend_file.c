@@ -78,13 +78,13 @@ enum how {
 struct file {
 	uint64_t base;		/* --offset: where the device begins in the file */
 	bool cached;		/* worth file_try() */
-	bool never_waits;	/* a thread that waits for a disk is not to be had: no HOW_INLINE for writes */
+	bool never_waits;	/* no HOW_INLINE for writes to a disk, which may take longer than the user may have */
 	int read_how, write_how;	/* any queue's thread */
 	uint64_t page;		/* bytes */
 	char *map;		/* the device's bytes in the page cache, see file_map(), or NULL */
 	uint64_t mapped;	/* the bytes of it; what a device has grown by is not among them */
 	uint32_t *windows;	/* of the mapping, see map_has(): seconds << 8 | count; any queue's thread */
-	void *beyond;		/* a page of the file's that nobody can have in the cache, see mincore_lies() */
+	void *beyond;		/* a page beyond the end that the file had when it was opened, see mincore_lies() */
 	uint8_t tries;		/* READs of a window before it is looked at; any queue's thread */
 	int64_t slow_until;	/* ms; HOW_INLINE for writes is off until then; any queue's thread */
 	uint32_t max_rw;	/* bytes that the disk below takes in one piece; UINT32_MAX: not known */
@@ -986,11 +986,12 @@ static uint64_t file_most(const struct dev *dev)
 }
 
 /* What is behind a smaller size stays in the file, and what is behind a larger one is seen, as far as there is something. */
-static int file_resize(struct dev *dev, uint64_t size, const char **why)
+static int file_resize(const struct queue *q, struct dev *dev, uint64_t size, const char **why)
 {
 	const struct file *f = dev->priv;
 
-	if (size <= dev->size || size <= file_most(dev))
+	/* one that has lost its end since is not given another by who takes over */
+	if (!q || size <= dev->size || size <= file_most(dev))
 		return 0;
 	if (f->is_bdev || f->base) {
 		*why = f->is_bdev ? "more than the block device holds" : "more than the file holds behind --offset";

@@ -36,11 +36,13 @@
  */
 #define MAX_DISCARD	(128U << 20)
 #define MAX_ZERO_FILL	(1U << 20)
+#define MAX_CUT		(1ULL << 30)	/* of what nobody asks for */
 
 struct mem {
 	struct ram ram;		/* --resilient: with a descriptor */
 	bool keeps;		/* --prealloc: what is there stays */
 	uint64_t taken;		/* of that: the bytes that are there, from the start */
+	struct { uint64_t off, end, at; } cut;	/* mem_cut(): of what, and how far it has got */
 	char *zeroes;		/* max_io bytes that nobody writes */
 
 	/*
@@ -227,18 +229,18 @@ static int mem_source(const struct options *o, uint64_t *size, const char **why)
 	return memory.left < (int64_t)takes ? -ENOMEM : -EINVAL;
 }
 
-/* --prealloc: take what is still to be taken, a piece of it. Returns 0 when all is, -EAGAIN, or another -errno. */
-static int mem_take(struct mem *m, const char **why)
+/* --prealloc: take a piece of what is still to be taken up to end. Returns 0 when all is, -EAGAIN, or another -errno. */
+static int mem_take(struct mem *m, uint64_t end, const char **why)
 {
-	const int64_t n = ram_take(&m->ram, m->taken);
+	const int64_t n = m->taken < end ? ram_take(&m->ram, m->taken, end) : 0;
 
 	if (n < 0) {
 		*why = "more than is left of memory, and --prealloc takes it all";
 		return (int)n;
 	}
 	m->taken += (uint64_t)n;
-	progress("of memory taken", m->taken, m->ram.len);
-	return m->taken < m->ram.len ? -EAGAIN : 0;
+	progress("of memory taken", m->taken, end);
+	return m->taken < end ? -EAGAIN : 0;
 }
 
 static int mem_open(struct dev *dev, const struct options *o, const char **why)
@@ -276,7 +278,7 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 	ret = mem_map_zeroes(dev, m);
 	if (!ret && !m->keeps)
 		mem_warn(dev->size);
-	while (!ret && m->keeps && (ret = mem_take(m, why)) != 0)
+	while (!ret && m->keeps && (ret = mem_take(m, m->ram.len, why)) != 0)
 		ret = ret == -EAGAIN ? 0 : ret;
 	if (!ret && (!m->keeps || m->ram.fd >= 0))
 		ret = mem_map_present(m);
@@ -318,10 +320,13 @@ static void mem_keep(struct dev *dev, uint64_t off, uint64_t len)
 /* Give back whole pages: see m->present for the order of it. */
 static int mem_drop(const struct queue *q, struct mem *m, uint64_t off, uint64_t len)
 {
+	unsigned char *present;
 	size_t nr;
-	unsigned char *present = mem_pages(m, off, len, &nr);
 	int ret;
 
+	if (!m->present)	/* --prealloc: all of it counts as there */
+		return ram_drop(&m->ram, off, len);
+	present = mem_pages(m, off, len, &nr);
 	__atomic_add_fetch(&m->going, 1, __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_RELEASE);	/* pairs with mem_going() */
 	memset(present, 0, nr);
@@ -468,37 +473,78 @@ static int mem_queue(struct queue *q, struct io *io)
 }
 
 /*
- * What is behind a smaller size is given back. A request that has come in before
- * may still be on its way there, so what m->present says of it stays.
+ * Give back the pages of a range that nobody can ask for, a piece of it: the loop
+ * serves nobody meanwhile. Of a WRITE that has come in before and is copied there
+ * later the page is known to be there; so this is done when a device shrinks and
+ * again before it grows. Where nobody serves (q is NULL) it is left for that. Returns 0 when all is, -EAGAIN, or another -errno.
  */
-static int mem_shrink(struct mem *m, uint64_t size)
+static int mem_cut(const struct queue *q, struct mem *m, uint64_t off, uint64_t end)
 {
-	const uint64_t page = (size + m->ram.page - 1) & ~(m->ram.page - 1);
+	uint64_t n;
+	int ret;
 
-	if (m->taken > page)
-		m->taken = page;
-	if (m->ram.fd < 0)
-		memset(m->ram.base + size, 0, page - size);
-	return m->ram.fd < 0 ? ram_drop(&m->ram, page, m->ram.len - page) : ram_drop(&m->ram, size, m->ram.len - size);
+	if (!q || off >= end)
+		return 0;
+	if (m->cut.off != off || m->cut.end != end) {
+		m->cut.off = m->cut.at = off;
+		m->cut.end = end;
+	}
+	n = end - m->cut.at < MAX_CUT ? end - m->cut.at : MAX_CUT;
+	ret = mem_drop(q, m, m->cut.at, n);
+	m->cut.at += n;
+	if (!ret && m->cut.at < end)
+		return -EAGAIN;
+	m->cut.end = 0;
+	return ret;
 }
 
-static int mem_resize(struct dev *dev, uint64_t size, const char **why)
+static int mem_shrink(const struct queue *q, struct mem *m, uint64_t size, uint64_t page)
+{
+	int ret = mem_cut(q, m, page, m->ram.len);
+
+	if (ret)
+		return ret;
+	if (m->taken > page)
+		m->taken = page;
+	/* what is left of the last page */
+	if (size == page)
+		return 0;
+	if (m->ram.fd >= 0)
+		return ram_drop(&m->ram, size, page - size);
+	if (m->keeps)
+		memset(m->ram.base + size, 0, page - size);
+	else
+		mem_zero(m, size, page - size);
+	return 0;
+}
+
+static int mem_resize(const struct queue *q, struct dev *dev, uint64_t size, const char **why)
 {
 	struct mem *m = dev->priv;
+	const uint64_t mask = m->ram.page - 1, page = (size + mask) & ~mask, before = (dev->size + mask) & ~mask;
+	const uint64_t was = m->ram.len < page ? m->ram.len : page;
 	int ret;
 
 	if (size <= dev->size)
-		return mem_shrink(m, size);
+		return mem_shrink(q, m, size, page);
+	/* addresses that it had before, unless they have begun to be taken */
+	ret = before < was && m->taken <= before ? mem_cut(q, m, before, was) : 0;
+	if (ret)
+		return ret;
 	ret = ram_grow(&m->ram, size);
+	if (!ret && m->present)
+		ret = mem_map_present(m);
 	if (ret) {
-		*why = ret == -ENOMEM ? "no addresses are left for that much: a new RAM disk may have them" : NULL;
+		*why = ret == -ENOMEM ? "no addresses are left for that much, or no memory may be promised" : NULL;
 		return ret;
 	}
-	if (m->keeps && m->taken < m->ram.len)
-		ret = mem_take(m, why);
-	else if (!m->keeps)
+	if (m->keeps && (ret = mem_take(m, page, why)) != 0 && ret != -EAGAIN) {
+		(void)ram_drop(&m->ram, before, m->taken - before);
+		m->taken = before;
+	} else if (!m->keeps && q) {
 		mem_warn(size);
-	return !ret && m->present ? mem_map_present(m) : ret;
+	}
+	return ret;
 }
 
 const struct backend backend_mem = {

@@ -315,8 +315,6 @@ static inline void io_read_iod(const struct queue *q, struct io *io)
 	io->len = io->op == UBLK_IO_OP_FLUSH ? 0 : iod.nr_sectors << SECTOR_SHIFT;
 	if (q->dev->data_path != DATA_ZERO_COPY)
 		io->buf = io->late ? q->s->sink : io_default_buf(q, io);
-	if (q->late)
-		io->since = (uint32_t)now_ms();
 }
 
 /*
@@ -362,11 +360,36 @@ static inline bool io_take_buf(struct queue *q, struct io *io, int res)
 	return q->dev->data_path != DATA_COPY || io->late || io_find_buf(q, io, res);
 }
 
+/*
+ * Would this one write where one that was given up may still write, in whichever
+ * queue? It must not be acknowledged, and then be undone. Of one that ends
+ * meanwhile too much is found, which is an error more.
+ */
+static bool io_meets_lost(const struct queue *q, const struct io *io)
+{
+	const struct server *s = q->s;
+
+	if (io->op == UBLK_IO_OP_READ || io->op == UBLK_IO_OP_FLUSH)
+		return false;
+	for (const struct queue *other = s->queues; other < s->queues + s->nr_queues; other++) {
+		for (unsigned tag = 0; tag < other->depth; tag++) {
+			const volatile struct io *lost = &other->ios[tag];
+
+			if (__atomic_load_n(&lost->lost, __ATOMIC_ACQUIRE) && lost->op != UBLK_IO_OP_READ &&
+			    lost->off < io->off + io->len && io->off < lost->off + lost->len)
+				return true;
+		}
+	}
+	return false;
+}
+
 /* Hand a request to the backend. Returns what queue() says, or -errno. */
 static int io_start(struct queue *q, struct io *io)
 {
 	int ret = io->late ? -ETIMEDOUT : io_check(q->dev, io);
 
+	if (!ret && __atomic_load_n(&q->s->lost, __ATOMIC_RELAXED) && io_meets_lost(q, io))
+		ret = -ETIMEDOUT;
 	return ret ? ret : q->be->queue(q, io);
 }
 
@@ -417,17 +440,28 @@ static void io_give_up(struct queue *q, struct io *io)
 	late->spare = 0;
 	late->buf = q->s->sink;
 	late->state = IO_SERVED;
-	io->lost = true;
+	__atomic_add_fetch(&q->s->lost, 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&io->lost, true, __ATOMIC_RELEASE);
 	io_commit(q, late, -ETIMEDOUT);
 	queue_count(q, 1);
 }
 
-/* What a request that was given up has under way has come back. */
+/*
+ * What a request that was given up has under way has come back. Nothing more is
+ * done for it: others may have written there since. Only of an error that tells
+ * of what was written before the backend must hear.
+ */
 static void io_back(struct queue *q, struct io *io, int res)
 {
-	io->state = res == IO_QUEUED ? IO_SERVED : res == IO_QUEUED_LAST ? IO_LAST : IO_FETCHED;
-	if (io->state == IO_FETCHED)
-		io_spare_done(q, io);
+	if (io->op == UBLK_IO_OP_FLUSH || io->flags & UBLK_IO_F_FUA)
+		res = q->be->complete(q, io, res);
+	else
+		res = 0;
+	io->state = res == IO_QUEUED || res == IO_QUEUED_LAST ? IO_SERVED : IO_FETCHED;
+	if (io->state != IO_FETCHED)
+		return;
+	io_spare_done(q, io);
+	__atomic_sub_fetch(&q->s->lost, 1, __ATOMIC_RELAXED);
 }
 
 /* Whose a command of this tag is: as soon as what was lost is back and nothing of the stand-in is under way, its own. */
@@ -446,14 +480,14 @@ static void io_complete(struct queue *q, struct io *io, int res)
 {
 	const bool whole = io->state == IO_LAST && res == (int)io->len;
 
-	io->state = IO_SERVED;
-	if (!whole)
-		res = q->be->complete(q, io, res);
 	q->below--;
 	if (io->lost) {		/* its client has an answer */
 		io_back(q, io, res);
 		return;
 	}
+	io->state = IO_SERVED;
+	if (!whole)
+		res = q->be->complete(q, io, res);
 	if (q->few || res == IO_QUEUED || res == IO_QUEUED_LAST) {
 		io_finish(q, io, res);
 		return;
@@ -525,6 +559,15 @@ void queue_copying(const struct queue *q, uint64_t off, uint64_t len,
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);	/* the kernel is asked to give back what was not found after that */
 }
 
+/* The data of a WRITE that ends in an error, which the driver takes only once it has copied it to somewhere. */
+static void io_get_no_data(struct queue *q, struct io *io, int err)
+{
+	io->buf = q->s->sink;
+	io->res = err;
+	io->state = IO_GET_DATA;
+	io_command(q, io, KIND_GET_DATA, q->cmd_get_data, -1);
+}
+
 /*
  * The driver has a WRITE, and wants to know where its data is to go. A backend
  * with memory of its own says so by answering; the request is then done when
@@ -543,11 +586,12 @@ static void io_get_data(struct queue *q, struct io *io)
 	io->res = direct || io->late ? io_start(q, io) : io_check(q->dev, io);
 	if (direct && io->res < 0) {
 		io_copy_ends(io);
-		io->buf = q->s->sink;
+		io_get_no_data(q, io, io->res);
+		return;
 	}
 	io->state = IO_GET_DATA;
 	io_command(q, io, KIND_GET_DATA, q->cmd_get_data, -1);
-	if (direct && io->res >= 0 && q->can_pair && io_in_one_page(q, io)) {
+	if (direct && q->can_pair && io_in_one_page(q, io)) {
 		io->state = IO_SERVED;
 		io_commit(q, io, io->res);
 		io->state = IO_PAIRED;
@@ -568,7 +612,7 @@ static void io_got_data(struct queue *q, struct io *io)
 	if (io->res >= 0 && !whole)
 		io->res = -EIO;
 	else if (io->res >= 0 && q->dev->data_path != DATA_DIRECT)
-		io->res = q->be->queue(q, io);
+		io->res = io_start(q, io);
 	io_finish(q, io, io->res);
 }
 
@@ -707,6 +751,8 @@ static void queue_dispatch(struct queue *q, const struct io_uring_cqe *cqe)
 
 	switch ((enum kind)(cqe->user_data & 0xff)) {
 	case KIND_IO:
+		if (q->late)
+			q->ios[tag].since = (uint32_t)now_ms();
 		io_event(q, io_of(q, tag), cqe->res);
 		return;
 	case KIND_GET_DATA:
@@ -834,10 +880,14 @@ static void queue_give_up(struct queue *q)
 		if (now - io->since < KEEP_MS)
 			continue;
 		memmove(q->waits + i, q->waits + i + 1, (--q->nr_waits - i) * sizeof(*q->waits));
+		i--;
+		if (io->res == UBLK_IO_RES_NEED_GET_DATA) {	/* an error cannot be committed yet */
+			io_get_no_data(q, io, -ETIMEDOUT);
+			continue;
+		}
 		io->state = IO_SERVED;
 		io_commit(q, io, -ETIMEDOUT);
 		queue_count(q, 1);
-		i--;
 	}
 }
 
@@ -1052,7 +1102,8 @@ static void queue_end(struct queue *q)
 		(void)uring_register(&q->ring, IORING_UNREGISTER_FILES, NULL, 0);
 	uring_exit(&q->ring);
 	pages_put((void *)q->iods, q->iods_len);
-	pages_put(q->bufs, bufs_size(q));
+	if (!q->below)		/* or what was given up writes there still */
+		pages_put(q->bufs, bufs_size(q));
 	q->iods = NULL;
 	q->bufs = NULL;
 }
@@ -1346,7 +1397,12 @@ static int ctrl_simple(struct ctrl *c, enum step step, unsigned nr, uint32_t id,
 
 bool ctrl_is_gone(struct ctrl *c, uint32_t id, uint64_t cookie)
 {
-	return ctrl_get_info(c, id) == -ENODEV || c->info.ublksrv_flags != cookie;
+	int ret = ctrl_get_info(c, id);
+
+	/* one of ours whose number is another user's by now is not ours to ask */
+	if ((ret == -EACCES || ret == -EPERM) && c->by_path && c->path_id == id)
+		return true;
+	return ret == -ENODEV || c->info.ublksrv_flags != cookie;
 }
 
 int ctrl_wait_gone(struct ctrl *c, uint32_t id, uint64_t cookie, int timeout_ms)
@@ -1954,19 +2010,23 @@ int server_open(struct server *s)
 /*
  * Have the backend follow a size that is not dev->size, serving meanwhile. What
  * it is to give up nobody may ask for any more when it does, and what is new it
- * has before anybody can. Returns 0 or -errno.
+ * has before anybody can. Returns 0 or -errno; -ECANCELED: the device is to go.
  */
 static int server_fit(struct server *s, uint64_t size)
 {
-	const uint64_t before = s->dev.size;
+	const struct queue *q = s->ctrl.serving;
+	const unsigned signals = s->signals;
 	int ret;
 
-	if (size < before)
+	if (size < s->dev.size)
 		__atomic_store_n(&s->dev.size, size, __ATOMIC_RELAXED);
-	while ((ret = s->be->resize(&s->dev, size, &s->why)) == -EAGAIN) {
-		mailbox_beat(s->mail);
-		if (s->ctrl.serving)
-			ctrl_turn(&s->ctrl, 0);
+	while ((ret = s->be->resize(q, &s->dev, size, &s->why)) == -EAGAIN) {
+		if (!q)
+			continue;
+		mail_beat(s->mail);
+		ctrl_turn(&s->ctrl, 0);
+		if (!q->live || s->signals != signals)
+			return -ECANCELED;
 	}
 	/* the driver announces it after this, in a system call */
 	if (!ret)
@@ -2071,7 +2131,7 @@ int server_up(struct server *s)
 	if (!ret) {
 		c->step = STEP_MKNOD;
 		ret = nodes_make(s->id);
-		s->mail = mailbox_make();
+		s->mail = mail_make();
 	}
 	return ret;
 }
@@ -2162,7 +2222,9 @@ static int server_asked(struct server *s, bool force)
 
 /*
  * Kernel: ublk_ctrl_set_size(), which announces it on the spot and looks at
- * nothing. What has been under way to what is cut off is answered with errors.
+ * nothing. If that fails, dev->size stays as large as it has become: the driver
+ * asks for nothing that is beyond its own. What shrinks, whoever asks has claimed
+ * for as long as he waits.
  */
 static int server_resize(struct server *s, uint64_t size)
 {
@@ -2173,12 +2235,12 @@ static int server_resize(struct server *s, uint64_t size)
 		return -EINVAL;
 	if (size > before)
 		ret = server_fit(s, size);
+	if (!ret && !mail_is_awaited(s->mail))
+		ret = -ECANCELED;
 	if (!ret)
 		ret = ctrl_simple(&s->ctrl, STEP_RESIZE, UBLK_CMD_UPDATE_SIZE, s->id, size >> SECTOR_SHIFT);
 	if (!ret && size < before)
 		ret = server_fit(s, size);
-	else if (ret && size > before)
-		__atomic_store_n(&s->dev.size, before, __ATOMIC_RELAXED);
 	return ret;
 }
 
@@ -2188,8 +2250,9 @@ static void server_mail(struct server *s)
 	struct letter l;
 
 	s->mailed = false;
-	if (!s->mail || !mailbox_read(s->mail, &l))
+	if (!mail_read(s->mail, &l))
 		return;
+	s->ctrl.patient = false;
 	ctrl_set_deadline(&s->ctrl);
 	if (l.what == LETTER_RESIZE) {
 		l.res = server_resize(s, l.size);
@@ -2199,7 +2262,7 @@ static void server_mail(struct server *s)
 	}
 	text_print(l.why, sizeof(l.why), "%s", l.res && s->why ? s->why : "");
 	s->why = NULL;
-	mailbox_answer(s->mail, &l);
+	mail_answer(s->mail, &l);
 }
 
 void server_run(struct server *s)

@@ -125,16 +125,15 @@ static bool check_users(struct checks *r, const struct ctrl *c)
 {
 	static const char *const dirs[] = { "/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib" };
 	const bool kernel = c->features & UBLK_F_QUIESCE;
-	bool rule = false;
+	bool rule = false, open;
 	char path[64];
 	struct stat st;
 
 	if (c->features)
 		check_line(r, kernel ? "ok" : "missing", "without root: kernel", "Linux 6.16%s", kernel ? "" : " or later lets users make devices");
-	if (stat(CTRL_NODE, &st) == 0)
-		check_line(r, st.st_mode & 022 ? "ok" : "missing", "without root: control", CTRL_NODE " is %s, mode %u%u%u",
-			   st.st_mode & 022 ? "not for root only" : "for root only: whom is it to admit? chgrp, chmod 660, or a rule of udev's",
-			   st.st_mode >> 6 & 7, st.st_mode >> 3 & 7, st.st_mode & 7);
+	open = stat(CTRL_NODE, &st) == 0 && (st.st_mode & 02 || st.st_uid || (st.st_mode & 020 && st.st_gid));
+	check_line(r, open ? "ok" : "missing", "without root: control", CTRL_NODE " is %s", open ? "not for root only" :
+		   "for root only: whom is it to admit? chgrp and chmod 660, or a rule of udev's");
 	for (size_t i = 0; i < ARRAY_SIZE(dirs) && !rule; i++) {
 		text_print(path, sizeof(path), "%s/udev/rules.d/60-ublk.rules", dirs[i]);
 		rule = access(path, F_OK) == 0;

@@ -187,7 +187,7 @@ static const char *commit_refused(struct ctrl *c, struct committing *w)
 	if (strcmp(backend_name(info->ublksrv_flags), "snapshot"))
 		return "not a --snapshot";
 	/* it would be his choice what is written, and to which file, and ours by what right */
-	if (info->flags & UBLK_F_UNPRIVILEGED_DEV && info->owner_uid != geteuid())
+	if (info_is_others(info))
 		return "another user's";
 	w->pid = usage_server(info->dev_id, info->ublksrv_pid);
 	if (info->state != UBLK_S_DEV_LIVE || w->pid <= 0)

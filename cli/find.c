@@ -18,6 +18,17 @@
 #include <string.h>
 #include <unistd.h>
 
+/* A name is whatever somebody has called it: is it on the filesystem that memfds are on, which nobody can mount? */
+static bool is_memfd(const struct stat *st)
+{
+	const int fd = memfd_make("", 0);
+	struct stat own;
+	bool is = fd >= 0 && fstat(fd, &own) == 0 && S_ISREG(st->st_mode) && st->st_dev == own.st_dev;
+
+	fd_close(fd);
+	return is;
+}
+
 /*
  * Of the descriptors in this /proc/PID/fd: the file or block device that a server
  * serves, which is the first one that it has, or the first file whose name begins
@@ -38,8 +49,9 @@ static int fds_find(struct dir *fds, const char *begins, char *path, size_t len)
 			continue;
 		got = readlinkat(fds->fd, name, path, len - 1);
 		path[got > 0 ? got : 0] = 0;
-		if (got > 0 && fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) &&
-		    strncmp(path, "/proc/", 6) && (begins ? !strncmp(path, begins, strlen(begins)) : strncmp(path, "/memfd:", 7)))
+		if (got > 0 && link_holds(fds->fd, name) && fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) &&
+		    strncmp(path, "/proc/", 6) &&
+		    (begins ? !strncmp(path, begins, strlen(begins)) && is_memfd(&st) : strncmp(path, "/memfd:", 7)))
 			return fd;
 		close(fd);
 	}
@@ -135,6 +147,11 @@ int server_files(const struct ublksrv_ctrl_dev_info *info, int pid, const char *
 	return ret < 0 ? ret : *mem < 0 ? *mem : 0;
 }
 
+bool info_is_others(const struct ublksrv_ctrl_dev_info *info)
+{
+	return info->flags & UBLK_F_UNPRIVILEGED_DEV && info->owner_uid != geteuid();
+}
+
 bool info_is_not_ours(int err)
 {
 	return err == -ENODEV || ((err == -EACCES || err == -EPERM) && !process_is_admin());
@@ -154,7 +171,8 @@ int dev_resolve(struct ctrl *c, const char *name, uint32_t *id)
 		return -ENODEV;
 	nr = dev_ids(&ids);
 	for (int i = 0; i < nr; i++) {
-		if (ctrl_get_info(c, ids[i]) ||
+		/* what another user's server has open says nothing */
+		if (ctrl_get_info(c, ids[i]) || info_is_others(&c->info) ||
 		    !info_backing(&c->info, usage_server(ids[i], c->info.ublksrv_pid), path, sizeof(path), &st))
 			continue;
 		if (S_ISBLK(want.st_mode) ? st.st_rdev != want.st_rdev :

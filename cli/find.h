@@ -45,6 +45,9 @@ bool info_backing(const struct ublksrv_ctrl_dev_info *info, int pid, char *path,
  */
 int server_files(const struct ublksrv_ctrl_dev_info *info, int pid, const char *memfd, int *mem, int *file);
 
+/* Made by another user, whose word all is that its server has to say. */
+bool info_is_others(const struct ublksrv_ctrl_dev_info *info);
+
 /*
  * Is this what ctrl_get_info() says of a device that does not count among all: it
  * went while we looked, or is another's, and we are not root?

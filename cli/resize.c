@@ -26,6 +26,7 @@ struct resizing {
 	uint64_t size;		/* to have, bytes; 0: as much as there is */
 	uint64_t before;	/* that it has */
 	int mail, pidfd;	/* the server's mailbox and process, or -1 */
+	bool trusted;		/* the server: root's, or our own */
 	int node;		/* of a device that shrinks: claimed, so that nobody else uses it; or -1 */
 	struct letter letter;
 	const char *why;	/* words for a failure that errno does not tell */
@@ -56,6 +57,7 @@ static int resize_attach(struct ctrl *c, struct resizing *r)
 	r->why = resize_refused(c, pid);
 	if (r->why)
 		return -EINVAL;
+	r->trusted = !info_is_others(&c->info);
 	r->pidfd = pidfd_of(pid);
 	ret = server_files(&c->info, pid, MAILBOX_NAME, &fd, NULL);
 	r->mail = ret ? ret : fd_reopen(fd, O_RDWR);
@@ -71,7 +73,7 @@ static int resize_ask(struct resizing *r, enum letter_what what)
 
 	r->letter.what = what;
 	r->letter.size = r->size;
-	ret = mailbox_ask(r->mail, r->pidfd, &r->letter, ANSWER_MS);
+	ret = mailbox_ask(r->mail, r->pidfd, &r->letter, r->trusted, ANSWER_MS);
 	r->why = ret == -EBUSY ? "somebody else is resizing it" :
 		 ret == -ESRCH ? "its server has ended meanwhile" :
 		 ret && r->letter.why[0] ? r->letter.why : NULL;
@@ -106,6 +108,20 @@ static int resize_claim(struct ctrl *c, struct resizing *r, char *text, size_t l
 	return r->node < 0 ? -errno : 0;
 }
 
+/* Has it the size? If not, err is why, or it is an error that there is none. */
+static int resize_check(struct ctrl *c, const struct resizing *r, int err)
+{
+	int ret;
+
+	ctrl_set_deadline(c);
+	ret = ctrl_get_info(c, r->id);
+	if (!ret)
+		ret = ctrl_get_params(c, r->id);
+	if (!ret && (c->info.state == UBLK_S_DEV_DEAD || c->params.basic.dev_sectors != r->size >> SECTOR_SHIFT))
+		ret = err ? err : -EIO;
+	return ret;
+}
+
 /* Every step of it, c->step saying which. Returns 0 or -errno. */
 static int resize(struct ctrl *c, struct resizing *r, bool force, char *text, size_t len)
 {
@@ -113,6 +129,7 @@ static int resize(struct ctrl *c, struct resizing *r, bool force, char *text, si
 
 	if (!ret && !r->size)
 		ret = resize_most(r);
+	ctrl_set_deadline(c);
 	if (!ret)
 		ret = ctrl_get_params(c, r->id);
 	if (ret)
@@ -127,10 +144,8 @@ static int resize(struct ctrl *c, struct resizing *r, bool force, char *text, si
 	if (ret || r->size == r->before)
 		return ret;
 	ret = resize_ask(r, LETTER_RESIZE);
-	/* its next server has it, if the kernel had it before the end of that one */
-	if (ret == -ESRCH && ctrl_get_params(c, r->id) == 0 && c->params.basic.dev_sectors == r->size >> SECTOR_SHIFT)
-		ret = 0;
-	return ret;
+	/* the kernel's word is what counts: a server's next one has the size if the kernel had it before the end of the first */
+	return ret && ret != -ESRCH ? ret : resize_check(c, r, ret);
 }
 
 int verb_resize(const struct args *a)

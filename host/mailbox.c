@@ -6,89 +6,128 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <sys/file.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define TICK_MS	2
+#define TICK_MS		2
+#define LOCK_TRIES	50	/* of a tick: the server has the lock for a moment when it looks who waits */
 
-static struct mailbox *mailbox_map(int fd)
+struct mail *mail_make(void)
 {
-	return pages_map(sizeof(struct mailbox), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	static struct mail m;
+
+	m.fd = memfd_make(MAILBOX_NAME, sizeof(*m.box));
+	m.box = m.fd < 0 ? NULL : pages_map(sizeof(*m.box), PROT_READ | PROT_WRITE, MAP_SHARED, m.fd, 0);
+	if (m.box)
+		return &m;
+	fd_close(m.fd);
+	return NULL;
 }
 
-struct mailbox *mailbox_make(void)
+bool mail_is_awaited(const struct mail *m)
 {
-	const int fd = (int)syscall(SYS_memfd_create, MAILBOX_NAME, 1U /* MFD_CLOEXEC */);
-	struct mailbox *m = fd < 0 || ftruncate(fd, sizeof(*m)) ? NULL : mailbox_map(fd);
-
-	if (!m)
-		fd_close(fd);
-	return m;
+	if (flock(m->fd, LOCK_EX | LOCK_NB))
+		return true;
+	(void)flock(m->fd, LOCK_UN);
+	return false;
 }
 
-bool mailbox_read(const struct mailbox *m, struct letter *l)
+bool mail_read(struct mail *m, struct letter *l)
 {
-	const uint32_t asked = __atomic_load_n(&m->asked, __ATOMIC_ACQUIRE);
+	const uint32_t asked = m ? __atomic_load_n(&m->box->asked, __ATOMIC_ACQUIRE) : 0;
 
-	*l = m->letter;
-	return asked != m->answered;
+	/* one that is being written, or takes another's place meanwhile, has its signal still to come */
+	if (!m || asked % 2 || asked == m->number)
+		return false;
+	*l = m->box->question;
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	if (__atomic_load_n(&m->box->asked, __ATOMIC_RELAXED) != asked)
+		return false;
+	m->number = asked;
+	return mail_is_awaited(m);
 }
 
-void mailbox_beat(struct mailbox *m)
+void mail_beat(struct mail *m)
 {
 	if (m)
-		__atomic_add_fetch(&m->beat, 1, __ATOMIC_RELAXED);
+		__atomic_add_fetch(&m->box->beat, 1, __ATOMIC_RELAXED);
 }
 
-void mailbox_answer(struct mailbox *m, const struct letter *l)
+void mail_answer(struct mail *m, const struct letter *l)
 {
-	m->letter = *l;
-	__atomic_store_n(&m->answered, m->asked, __ATOMIC_RELEASE);
+	m->box->answer = *l;
+	__atomic_store_n(&m->box->answered, m->number, __ATOMIC_RELEASE);
 }
 
-static int mailbox_wait(struct mailbox *m, int pidfd, int ms)
+/* By system calls: a mapping of what somebody else can cut short would be the end of us. */
+static int mailbox_get(int fd, struct mailbox *m)
 {
-	struct pollfd server = { .fd = pidfd, .events = POLLIN };
-	int64_t end = now_ms() + ms;
-	uint32_t beat = 0, seen;
+	return pread(fd, m, sizeof(*m), 0) == sizeof(*m) ? 0 : -EIO;
+}
 
-	while (__atomic_load_n(&m->answered, __ATOMIC_ACQUIRE) != m->asked) {
-		if (poll(&server, 1, TICK_MS) > 0)
-			return -ESRCH;
-		seen = __atomic_load_n(&m->beat, __ATOMIC_RELAXED);
-		if (seen != beat)
-			end = now_ms() + ms;
-		beat = seen;
-		if (now_ms() >= end)
-			return -ETIME;
+static int mailbox_put(int fd, size_t at, const void *what, uint64_t len)
+{
+	return write_all(fd, what, len, (int64_t)at);
+}
+
+static int mailbox_lock(int fd)
+{
+	for (int i = 0; flock(fd, LOCK_EX | LOCK_NB); i++) {
+		if (errno != EWOULDBLOCK || i >= LOCK_TRIES)
+			return errno == EWOULDBLOCK ? -EBUSY : -errno;
+		nap_ms(TICK_MS);
 	}
 	return 0;
 }
 
-int mailbox_ask(int fd, int pidfd, struct letter *l, int ms)
+static int mailbox_wait(int fd, int pidfd, uint32_t number, struct mailbox *m, bool trusted, int ms)
 {
-	struct mailbox *m;
-	struct stat st;
+	struct pollfd server = { .fd = pidfd, .events = POLLIN };
+	int64_t end = now_ms() + ms;
+	uint32_t beat = m->beat;
 	int ret;
 
-	if (flock(fd, LOCK_EX | LOCK_NB))
-		return errno == EWOULDBLOCK ? -EBUSY : -errno;
-	if (fstat(fd, &st) || st.st_size != sizeof(*m))
-		return -EINVAL;
-	m = mailbox_map(fd);
-	if (!m)
-		return -errno;
-	m->letter = *l;
-	__atomic_store_n(&m->asked, m->answered + 1, __ATOMIC_RELEASE);
-	ret = syscall(SYS_pidfd_send_signal, pidfd, MAILBOX_SIGNAL, NULL, 0) ? -errno : mailbox_wait(m, pidfd, ms);
+	while ((ret = mailbox_get(fd, m)) == 0 && m->answered != number) {
+		if (trusted && m->beat != beat)
+			end = now_ms() + ms;
+		beat = m->beat;
+		if (now_ms() >= end)
+			return -ETIME;
+		if (poll(&server, 1, TICK_MS) > 0)
+			return -ESRCH;
+	}
+	return ret;
+}
+
+int mailbox_ask(int fd, int pidfd, struct letter *l, bool trusted, int ms)
+{
+	uint32_t number[2];	/* while it is being written, and when it is */
+	struct mailbox m;
+	int ret = mailbox_lock(fd);
+
+	if (!ret)
+		ret = mailbox_get(fd, &m);
+	if (ret)
+		return ret;
+	number[0] = m.asked | 1;	/* also of who has died while he wrote */
+	number[1] = number[0] + 1;
+	ret = mailbox_put(fd, offsetof(struct mailbox, asked), &number[0], sizeof(number[0]));
+	if (!ret)
+		ret = mailbox_put(fd, offsetof(struct mailbox, question), l, sizeof(*l));
+	if (!ret)
+		ret = mailbox_put(fd, offsetof(struct mailbox, asked), &number[1], sizeof(number[1]));
+	if (!ret && syscall(SYS_pidfd_send_signal, pidfd, MAILBOX_SIGNAL, NULL, 0))
+		ret = -errno;
+	if (!ret)
+		ret = mailbox_wait(fd, pidfd, number[1], &m, trusted, ms);
 	if (!ret) {
-		*l = m->letter;
+		*l = m.answer;
 		l->why[sizeof(l->why) - 1] = 0;
 		ret = l->res > 0 ? -EIO : l->res;
 	}
-	pages_put(m, sizeof(*m));
+	(void)flock(fd, LOCK_UN);
 	return ret;
 }

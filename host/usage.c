@@ -235,8 +235,7 @@ bool usage_stacked(uint32_t id)
 	return usage_holder(id, text, sizeof(text)) || usage_loop(&s, text, sizeof(text));
 }
 
-/* A descriptor that is for reading or writing: what was opened by O_PATH, which anybody may do, holds nothing. */
-static bool link_holds(int dir, const char *name)
+bool link_holds(int dir, const char *name)
 {
 	struct stat st;
 

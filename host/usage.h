@@ -44,6 +44,9 @@ int usage_server(uint32_t id, int pid);
  */
 bool usage_carries(uint32_t id, const int *pids, int nr, int except);
 
+/* Of a link in /proc/PID/fd: is it for reading or writing? What was opened by O_PATH, which anybody may do, holds nothing. */
+bool link_holds(int dir, const char *name);
+
 /* A live device that has a server. */
 bool info_has_server(const struct ublksrv_ctrl_dev_info *info);
 

@@ -165,13 +165,15 @@ struct backend {
 	int (*identity)(const struct options *o, uint32_t *identity);
 
 	/*
-	 * Have room for a size that is more than dev->size, or give back what is
+	 * Have room for a size that is more than dev->size, or let go of what is
 	 * behind one that dev->size has become. In the thread of queue 0, while
-	 * all of them serve. Returns 0, -EAGAIN to be called again when requests
-	 * have been served, or another -errno with *why as of open(), and the
-	 * device goes on as it was. NULL: its devices stay as large as they are.
+	 * all of them serve; q is that, or NULL in a server that takes over a
+	 * device which has had the size before. Returns 0, -EAGAIN to be called
+	 * again when requests have been served, or another -errno with *why as
+	 * of open(), and the device goes on as it was. NULL: its devices stay as
+	 * large as they are.
 	 */
-	int (*resize)(struct dev *dev, uint64_t size, const char **why);
+	int (*resize)(const struct queue *q, struct dev *dev, uint64_t size, const char **why);
 
 	/* The largest dev->size that the storage has room for as it is, in bytes. NULL: that is nothing but dev->size. */
 	uint64_t (*most)(const struct dev *dev);

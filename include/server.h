@@ -21,7 +21,7 @@ struct job {
 	bool recover;			/* the latter */
 };
 
-struct mailbox;
+struct mail;
 
 /* All there is of a device that this process serves. */
 struct server {
@@ -46,8 +46,9 @@ struct server {
 	bool rescan, probed;		/* the probe: is to find partitions; has ended */
 	int probe_fd;			/* until it has its order; -1: none */
 	pid_t probe_pid;
-	struct mailbox *mail;		/* what others ask of us while we serve; NULL: nobody can */
+	struct mail *mail;		/* what others ask of us while we serve; NULL: they cannot */
 	bool mailed;			/* there may be something in it */
+	unsigned lost;			/* requests that were given up and have not come back; any queue's thread */
 	void *sink;			/* where data goes that nobody wants */
 	struct queue *queues;
 	unsigned nr_queues;

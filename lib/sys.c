@@ -48,6 +48,20 @@ void fd_close(int fd)
 		close(fd);
 }
 
+int memfd_make(const char *name, uint64_t len)
+{
+	enum { CLOEXEC = 1, NOEXEC_SEAL = 8 };	/* linux/memfd.h; the second since 6.3, where it may be demanded */
+	int err, fd = (int)syscall(SYS_memfd_create, name, CLOEXEC | NOEXEC_SEAL);
+
+	if (fd < 0 && errno == EINVAL)
+		fd = (int)syscall(SYS_memfd_create, name, CLOEXEC);
+	if (fd < 0 || ftruncate(fd, (off_t)len) == 0)
+		return fd < 0 ? -errno : fd;
+	err = errno;
+	close(fd);
+	return -err;
+}
+
 void fds_close_from(int first)
 {
 	(void)syscall(SYS_close_range, first, ~0U, 0);

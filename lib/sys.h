@@ -50,6 +50,9 @@ void *pages_map(uint64_t len, int prot, int flags, int fd, uint64_t off);
 /* Give them back; NULL is nothing. */
 void pages_put(void *p, uint64_t len);
 
+/* A memfd of so many bytes, all zero, which nobody is ever to run. Returns it or -errno. */
+int memfd_make(const char *name, uint64_t len);
+
 /* Close a descriptor; a negative one is nothing. */
 void fd_close(int fd);
 

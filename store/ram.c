@@ -8,7 +8,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ROOM		(16ULL << 40)	/* what a RAM disk may grow to, if the machine has addresses for it */
@@ -36,9 +36,9 @@ static int ram_map(struct ram *r, const char *name)
 	char *p = NULL;
 
 	if (name) {
-		r->fd = (int)syscall(SYS_memfd_create, name, 1U /* MFD_CLOEXEC */);
-		if (r->fd < 0 || ftruncate(r->fd, (off_t)all))
-			return -errno;
+		r->fd = memfd_make(name, all);
+		if (r->fd < 0)
+			return r->fd;
 	}
 	for (; !p && room >= all; room = room / 2 < all && room > all ? all : room / 2) {
 		p = pages_map(room, name ? PROT_READ | PROT_WRITE : PROT_NONE,
@@ -121,13 +121,17 @@ bool ram_afford(struct ram *r, int64_t bytes, bool swap)
 	return true;
 }
 
-int64_t ram_take(const struct ram *r, uint64_t off)
+int64_t ram_take(const struct ram *r, uint64_t off, uint64_t end)
 {
-	const uint64_t n = r->len - off < STEP ? r->len - off : STEP;
+	const uint64_t n = end - off < STEP ? end - off : STEP;
 	struct memory memory;
+	struct stat st;
 
+	/* what an earlier server has taken is there */
+	if (r->fd >= 0 && fstat(r->fd, &st) == 0 && (uint64_t)st.st_blocks * 512 >= end)
+		return (int64_t)(end - off);
 	memory_get(&memory);
-	if (memory.left < (int64_t)(r->len - off))
+	if (memory.left < (int64_t)(end - off))
 		return -ENOMEM;
 	return madvise(r->base + off, n, MADV_POPULATE_WRITE) ? -errno : (int64_t)n;
 }

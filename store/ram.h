@@ -50,11 +50,11 @@ void ram_close(struct ram *r);
 bool ram_afford(struct ram *r, int64_t bytes, bool swap);
 
 /*
- * Touch the pages from off on, up to the end or as many as take a moment. The
- * kernel would go through with it and kill whoever is in the way, so all that is
- * still to come must be left at each step. Returns the bytes or -errno.
+ * Touch the pages from off to end, or as many as take a moment. The kernel would
+ * go through with it and kill whoever is in the way, so all that is still to come
+ * must be left at each step. Returns the bytes or -errno.
  */
-int64_t ram_take(const struct ram *r, uint64_t off);
+int64_t ram_take(const struct ram *r, uint64_t off, uint64_t end);
 
 /*
  * Give back whole pages, which are zero from then on; of a memfd any bytes: the

@@ -20,7 +20,8 @@ VM_MODULES_ALL="ublk_drv ext4 xfs btrfs loop brd null_blk dm-mod dm-log-writes d
 # another in one image. Not compressed, because unpacking it is what would take
 # the emulated processor most of the time of a boot.
 vm_archive() {
-	(cd "$2" && find . | cpio -o -H newc -R 0:0 --quiet) >"$1.$$" && mv "$1.$$" "$1"
+	local part=$1.$BASHPID
+	(cd "$2" && find . | cpio -o -H newc -R 0:0 --quiet) >"$part" && mv "$part" "$1"
 }
 
 # vm_unpack MODULE TO: a module of Debian's, as it is or compressed
@@ -237,6 +238,7 @@ vm_boot() {
 			-nographic -no-reboot -nodefaults -serial stdio \
 			${disk:+-drive file=$disk,format=raw,if=virtio,cache=unsafe} ${VM_QEMU:-} 2>&1 </dev/null)
 		VM_PID=$!
+		[ -z "${VM_PIDFILE:-}" ] || echo $VM_PID >"$VM_PIDFILE"
 		while IFS= read -r line || [ "$line" ]; do
 			line=${line//$'\r'/}
 			while [[ $line =~ $escape ]]; do line=${line/"${BASH_REMATCH[0]}"/}; done

@@ -1,7 +1,7 @@
 # kill -9 at random moments under verified load: with --resilient nobody notices,
 # without it the clients get errors at once and nothing hangs. KILLS of each.
 . /tests/lib.sh
-KILLS=${KILLS:-12}
+KILLS=${KILLS:-8}
 section "$KILLS kills each"
 modprobe ublk_drv
 export DM_DISABLE_UDEV=1	# dmsetup makes its nodes itself

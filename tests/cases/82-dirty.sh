@@ -1,7 +1,7 @@
 # Stopping a device that has dirty pages: with recovery the driver would throw
 # them away, so they are written before; without, it writes them itself. ROUNDS of all.
 . /tests/lib.sh
-ROUNDS=${ROUNDS:-2}
+ROUNDS=${ROUNDS:-1}
 section "$ROUNDS rounds"
 modprobe -a ublk_drv ext4
 echo 0 >/proc/sys/vm/dirty_writeback_centisecs	# what is dirty stays dirty

@@ -9,6 +9,9 @@ server() { ublk list 0 --json | jq '.devices[0].pid'; }
 wr() { dd if=data of=/dev/ublkb0 bs=64k seek="$1" count=1 oflag=direct conv=notrunc 2>err; }
 rd() { dd if=/dev/ublkb0 bs=64k skip="$1" count=1 iflag=direct 2>err | cmp - data; }
 zero() { dd if=/dev/ublkb0 bs=64k skip="$1" count=1 iflag=direct 2>err | cmp -n 65536 - /dev/zero; }
+again() {	# COMMAND...: another server
+	p=$(server) && kill -9 "$p" && wait_for 10 sh -c "p=\$(ublk list 0 --json | jq '.devices[0].pid'); [ \"\$p\" != null ] && [ \"\$p\" != $p ]"
+}
 dd if=/dev/urandom of=data bs=64k count=1 2>/dev/null
 truncate -s 16M img
 
@@ -42,11 +45,13 @@ check "mem --resilient" grown --resilient
 check "mem --huge" grown --huge
 expect_used() { used=$(ublk list 0 --json | jq '.devices[0].used'); [ "$used" -ge "$1" ] && [ "$used" -le "$2" ] || { echo "used: $used"; return 1; }; }
 taken() {	# --prealloc: what it has grown by is there as well, or it does not grow
-	ublk mem 16M --prealloc -d -q "$@" >/dev/null && wr 3 && ublk resize 0 128M && is 128M && rd 3 && zero 256 && expect_used 134217728 136000000 || return
-	one_line 1 'more than is left of memory' ublk resize 0 1T && is 128M && wr 2047 && rd 2047 && ublk resize 0 32M && expect_used 33554432 36000000 && ublk stop 0
+	ublk mem 16M --prealloc -d -q $1 >/dev/null && wr 3 && ublk resize 0 128M && is 128M && rd 3 && zero 256 && expect_used 134217728 136000000 || return
+	one_line 1 'more than is left of memory' ublk resize 0 1T && is 128M && wr 2047 && rd 2047 && ublk resize 0 144M && zero 2048 && expect_used 150994944 154000000 || return
+	[ -z "$1" ] || { again && is 144M && rd 3 && rd 2047 && zero 2048; } || return
+	ublk resize 0 32M && expect_used 33554432 36000000 && rd 3 && ublk resize 0 33M && expect_used 34603008 37000000 && zero 512 && ublk stop 0
 }
-check "mem --prealloc: takes it, or refuses" taken
-check "mem --prealloc --resilient" taken --resilient
+check "mem --prealloc: takes it, or refuses" taken ""
+check "mem --prealloc --resilient: so does the next server" taken --resilient
 shrunk() {	# OPTIONS...: what is cut off does not come back
 	ublk mem 64M -d -q "$@" >/dev/null && wr 0 && wr 511 && wr 512 && wr 1023 && ublk resize 0 33553920 && is 33553920 && rd 0 &&
 		ublk resize 0 64M && is 64M && rd 0 && zero 512 && zero 1023 || return
@@ -80,14 +85,30 @@ expect_eq 0 "$(dd if=/dev/ublkb0p1 of=/dev/null bs=64k skip=300 count=1 iflag=di
 check "not a multiple of the block size" one_line 1 'block size' ublk resize 0 1000001
 check "max: not for a RAM disk" one_line 1 'max' ublk resize 0 max
 check "the size that it has" ublk resize 0 16M
+asked() { ls -l /proc/$1/fd | grep -q ublk-mail && grep -q "FLOCK.* $1 " /proc/locks; }
 server=$(server)
 kill -STOP "$server"
 ublk resize 0 24M & first=$!
-wait_for 5 grep -q ublk-mail /proc/$first/maps
+wait_for 5 asked $first
 check "a second one at the same time: refused" one_line 6 'somebody else' ublk resize 0 32M
 kill -CONT "$server"
 check "the first one goes on" wait $first
 check "and has it" is 24M
+kill -STOP "$server"
+ublk resize 0 32M & first=$!
+wait_for 5 asked $first
+kill -9 $first; wait $first 2>/dev/null
+kill -CONT "$server"
+check "the one after a dead one: its own size" ublk resize 0 40M
+check "is what it has" is 40M
+kill -STOP "$server"
+ublk resize 0 32M --force & first=$!
+wait_for 5 asked $first
+kill -9 $first; wait $first 2>/dev/null
+kill -CONT "$server"
+dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null
+check "what nobody waits for is not done" is 40M
+check "back" ublk resize 0 16M --force
 kill -9 "$server"
 wait_for 10 sh -c 'ublk list 0 | grep -q dead'
 check "a dead device: one line" one_line 1 'no server' ublk resize 0 32M
@@ -139,9 +160,6 @@ kept() {	# the size is the kernel's to keep
 	kill -9 "$(server)" && wait_for 10 sh -c 'ublk list 0 | grep -q quiesced' && ublk recover img -d -q && is 48M && rd 700 && ublk stop 0
 }
 check "--recoverable: keeps its size" kept
-again() {	# COMMAND...: another server
-	p=$(server) && kill -9 "$p" && wait_for 10 sh -c "p=\$(ublk list 0 --json | jq '.devices[0].pid'); [ \"\$p\" != null ] && [ \"\$p\" != $p ]"
-}
 outlived() {	# WHAT...
 	truncate -s 16M img && ublk "$@" --resilient -d -q >/dev/null && ublk resize 0 48M && wr 700 && again && is 48M && rd 700 &&
 		ublk resize 0 64M && wr 1023 && again && is 64M && rd 1023 && rd 700 && ublk resize 0 32M && again && is 32M && ublk stop 0

@@ -113,23 +113,26 @@ umount cg
 stalled() {	# what a disk does not answer is an error before the driver kills the server
 	modprobe brd rd_nr=1 rd_size=65536 max_part=0 2>/dev/null
 	dmsetup create slow --table "0 131072 linear /dev/ram0 0" && chown 1000 /dev/mapper/slow /dev/dm-* 2>/dev/null
-	as ublk file /dev/mapper/slow --direct --qdepth=4 -d -q >/dev/null || return
-	p=$(pidof ublk)
+	as $1 file /dev/mapper/slow --direct --qdepth=4 -d -q >/dev/null || return
+	p=$(pidof ${1##* })
 	blockdev --flushbufs /dev/mapper/slow
 	dmsetup suspend --noflush --nolockfs slow
-	for i in 1 2 3 4; do as dd if=/dev/ublkb0 of=/dev/null bs=4k skip=$i count=1 iflag=direct 2>err.$i & eval "r$i=$!"; done
+	for i in 1 2; do as dd if=/dev/ublkb0 of=/dev/null bs=4k skip=$i count=1 iflag=direct 2>err.$i & eval "r$i=$!"; done
+	for i in 3 4; do as dd if=/dev/zero of=/dev/ublkb0 bs=4k seek=$i count=1 oflag=direct conv=notrunc 2>err.$i & eval "r$i=$!"; done
 	wait $r1; wait $r2; wait $r3; wait $r4
 	grep -c 'Connection timed out\|Input/output' err.1 err.2 err.3 err.4 >n || { cat err.?; return 1; }
 	# its tags answer at once, with an error, until what they wait for is there
 	as timeout 10 dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 iflag=direct 2>err && return 1
 	as timeout 10 dd if=/dev/zero of=/dev/ublkb0 bs=4k count=1 oflag=direct 2>err && return 1
-	[ "$(pidof ublk)" = "$p" ] || { echo "another server"; return 1; }
+	[ "$(pidof ${1##* })" = "$p" ] || { echo "another server"; return 1; }
 	dmsetup resume slow
 	wait_for 10 as dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 iflag=direct || return
 	for i in 1 2 3 4 5 6 7 8; do as dd if=data of=/dev/ublkb0 bs=1M count=4 oflag=direct 2>err && as dd if=/dev/ublkb0 bs=1M count=4 iflag=direct 2>err | cmp - data || return; done
-	[ "$(pidof ublk)" = "$p" ] && as ublk stop 0 && dmsetup remove --retry slow && rmmod brd
+	[ "$(pidof ${1##* })" = "$p" ] && as ublk stop 0 && dmsetup remove --retry slow
 }
-check "a disk that does not answer: errors in time, and on it goes" stalled
+check "a disk that does not answer: errors in time, and on it goes" stalled ublk
+check "the same where no memory is left, and most wait for a buffer" stalled "env LEAN=1 ublk-die"
+rmmod brd
 
 # ---- 64, and one more ----
 many() {
