@@ -149,7 +149,7 @@ int server_files(const struct ublksrv_ctrl_dev_info *info, int pid, const char *
 
 bool info_is_others(const struct ublksrv_ctrl_dev_info *info)
 {
-	return info->flags & UBLK_F_UNPRIVILEGED_DEV && info->owner_uid != geteuid();
+	return info->flags & UBLK_F_UNPRIVILEGED_DEV && process_is_admin() && info->owner_uid != geteuid();
 }
 
 bool info_is_not_ours(int err)

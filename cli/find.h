@@ -45,7 +45,7 @@ bool info_backing(const struct ublksrv_ctrl_dev_info *info, int pid, char *path,
  */
 int server_files(const struct ublksrv_ctrl_dev_info *info, int pid, const char *memfd, int *mem, int *file);
 
-/* Made by another user, whose word all is that its server has to say. */
+/* For root: made by another user, whose word all is that its server has to say. Others get no further than their own. */
 bool info_is_others(const struct ublksrv_ctrl_dev_info *info);
 
 /*
