@@ -375,8 +375,8 @@ static bool io_meets_lost(const struct queue *q, const struct io *io)
 		for (unsigned tag = 0; tag < other->depth; tag++) {
 			const volatile struct io *lost = &other->ios[tag];
 
-			if (__atomic_load_n(&lost->lost, __ATOMIC_ACQUIRE) && lost->op != UBLK_IO_OP_READ &&
-			    lost->off < io->off + io->len && io->off < lost->off + lost->len)
+			if (__atomic_load_n(&lost->lost, __ATOMIC_ACQUIRE) && lost->state != IO_FETCHED &&
+			    lost->op != UBLK_IO_OP_READ && lost->off < io->off + io->len && io->off < lost->off + lost->len)
 				return true;
 		}
 	}

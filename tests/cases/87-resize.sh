@@ -62,6 +62,8 @@ shrunk() {	# OPTIONS...: what is cut off does not come back
 check "mem: what was cut off is zeroes when it grows again" shrunk
 check "mem --resilient: the same" shrunk --resilient
 
+ublk stop --all --force 2>/dev/null	# of a check that failed
+
 # ---- who uses it ----
 ublk mem 64M -d -q >/dev/null
 mkfs.ext4 -qF /dev/ublkb0
@@ -114,6 +116,8 @@ wait_for 10 sh -c 'ublk list 0 | grep -q dead'
 check "a dead device: one line" one_line 1 'no server' ublk resize 0 32M
 ublk stop 0
 
+ublk stop --all --force 2>/dev/null	# of a check that failed
+
 # ---- a file ----
 ublk file img -d -q >/dev/null
 check "a file: grows" ublk resize img 64M
@@ -153,6 +157,13 @@ full() {	# the hole is there, and what does not fit is an error of the write
 	! dd if=/dev/zero of=/dev/ublkb0 bs=1M count=16 oflag=direct 2>err && grep -q 'No space' err && rd 1023 && ublk stop 0 && umount t
 }
 check "a full filesystem: grows, and errors where there is no room" full
+umount t 2>/dev/null
+far() {	# far behind what was mapped when it was opened
+	truncate -s 16M img && ublk file img -d -q >/dev/null && ublk resize 0 1T && is 1T && wr 16777215 && rd 16777215 && zero 8000000 && ublk stop 0
+}
+check "a file: to 1 TiB" far
+
+ublk stop --all --force 2>/dev/null	# of a check that failed
 
 # ---- deaths ----
 kept() {	# the size is the kernel's to keep
@@ -166,25 +177,47 @@ outlived() {	# WHAT...
 }
 check "mem --resilient: the next server has the size" outlived mem 16M
 check "file --resilient: the same" outlived file img
-die() {	# the server dies at each of its ring operations while it resizes; what the kernel says is what there is
-	at=0
+# The server is killed while it resizes. What was said to be done is, and what the kernel says is what there is.
+die_at() {	# SIZE COMMAND...: how it is killed, once
+	goal=$1; shift
+	p=$(server)
+	"$@" & k=$!
+	[ "$1" != strace ] || wait_for 10 grep -q "^TracerPid:.[1-9]" /proc/$p/status || return
+	st=0; ublk resize 0 $goal --force 2>err || st=$?
+	kill $k 2>/dev/null; wait $k 2>/dev/null
+	wait_for 10 sh -c "p=\$(ublk list 0 --json | jq '.devices[0].pid'); [ \"\$p\" != null ]" || return
+	now=$(size)
+	[ $st != 0 ] || [ "$now" = $goal ] || { echo "said to be done: $now, not $goal"; return 1; }
+	last=$((now / 65536 - 1))
+	wr $last && rd $last && rd 0 && is "$now" || { echo "$*: at $last"; return 1; }
+	[ "$(server)" = "$p" ] || deaths=$((deaths + 1))
+}
+steps() {	# WHAT...: at each of its system calls
+	truncate -s 16M img && ublk "$@" --resilient -d -q >/dev/null && wr 0 || return
+	deaths=0 n=0
+	for call in flock:when=1 ftruncate:when=1 mprotect:when=1 flock:when=2 flock:when=3 io_uring_enter:when=2 io_uring_enter:when=3 io_uring_enter:when=4 io_uring_enter:when=5 fallocate:when=1; do
+		n=$((n + 1))
+		for mib in $((16 + n * 2)) $((15 + n)); do
+			die_at $((mib << 20)) strace -qq -o /dev/null -e trace=${call%:*} -e inject=${call%:*}:signal=KILL:${call#*:} -p "$(server)" || { echo "$call"; return 1; }
+		done
+	done
+	echo "# $deaths deaths"
+	[ $deaths -ge 8 ] && ublk stop 0
+}
+check "mem, killed at each step of a resize: what the kernel says is what there is" steps mem 16M
+check "file, the same" steps file img
+timed() {	# at a moment that is a little later each time
+	deaths=0 n=0
 	ublk mem 16M --resilient -d -q >/dev/null && wr 0 || return
-	while [ $at -lt 16 ]; do
-		at=$((at + 1))
-		p=$(server); goal=$(((16 + at) << 20))
-		(nap $at; kill -9 "$p") & k=$!
-		ublk resize 0 $goal 2>err; st=$?
-		wait $k
-		wait_for 10 sh -c "p=\$(ublk list 0 --json | jq '.devices[0].pid'); [ \"\$p\" != null ] && [ \"\$p\" != $p ]" || return
-		now=$(size)
-		[ $st != 0 ] || [ "$now" = $goal ] || { echo "said to be done: $now, not $goal"; return 1; }
-		last=$((now / 65536 - 1))
-		wr $last && rd $last && rd 0 && is "$now" || { echo "kill $at: at $last"; return 1; }
+	while [ $n -lt ${KILLS:-6} ]; do
+		n=$((n + 1))
+		die_at $(((16 + n) << 20)) sh -c "i=0; while [ \$i -lt $((n * 60)) ]; do i=\$((i + 1)); done; kill -9 $(server)" || return
 	done
 	ublk stop 0
 }
-nap() { i=0; while [ $i -lt $(($1 * 40)) ]; do i=$((i + 1)); done; }	# a little longer each time
-check "killed while it resizes: what the kernel says is what there is" die
+check "killed at ${KILLS:-6} other moments" timed
+
+ublk stop --all --force 2>/dev/null	# of a check that failed
 
 # ---- filesystems, and load ----
 fs() {	# MKFS GROW CHECK [OPTIONS]: grows twice under fio

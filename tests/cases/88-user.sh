@@ -98,8 +98,8 @@ as ublk mem 16M -d -q >/dev/null
 kill -9 "$(pidof ublk)"
 check "killed: dead" wait_for 10 state_is 0 dead
 check "killed: his to remove" as ublk stop 0
-still() {	# HOW: the driver kills what keeps a request, here after 3 s
-	as ublk mem 16M -d -q >/dev/null && echo 3000 >/sys/block/ublkb0/queue/io_timeout || return
+still() {	# HOW: the driver kills what keeps a request, here after 3 s, or $IO_TIMEOUT ms
+	as ublk mem 16M -d -q >/dev/null && echo ${IO_TIMEOUT:-3000} >/sys/block/ublkb0/queue/io_timeout || return
 	p=$(pidof ublk)
 	$1 "$p"
 	as dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 iflag=direct 2>err && return 1
@@ -116,6 +116,7 @@ stalled() {	# what a disk does not answer is an error before the driver kills th
 	as $1 file /dev/mapper/slow --direct --qdepth=4 -d -q >/dev/null || return
 	p=$(pidof ${1##* })
 	blockdev --flushbufs /dev/mapper/slow
+	(sleep 50; dmsetup resume slow) & r0=$!	# a server that waits for ever is not to hang the case
 	dmsetup suspend --noflush --nolockfs slow
 	for i in 1 2; do as dd if=/dev/ublkb0 of=/dev/null bs=4k skip=$i count=1 iflag=direct 2>err.$i & eval "r$i=$!"; done
 	for i in 3 4; do as dd if=/dev/zero of=/dev/ublkb0 bs=4k seek=$i count=1 oflag=direct conv=notrunc 2>err.$i & eval "r$i=$!"; done
@@ -124,6 +125,7 @@ stalled() {	# what a disk does not answer is an error before the driver kills th
 	# its tags answer at once, with an error, until what they wait for is there
 	as timeout 10 dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 iflag=direct 2>err && return 1
 	as timeout 10 dd if=/dev/zero of=/dev/ublkb0 bs=4k count=1 oflag=direct 2>err && return 1
+	kill $r0; wait $r0 2>/dev/null
 	[ "$(pidof ${1##* })" = "$p" ] || { echo "another server"; return 1; }
 	dmsetup resume slow
 	wait_for 10 as dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 iflag=direct || return
@@ -132,7 +134,35 @@ stalled() {	# what a disk does not answer is an error before the driver kills th
 }
 check "a disk that does not answer: errors in time, and on it goes" stalled ublk
 check "the same where no memory is left, and most wait for a buffer" stalled "env LEAN=1 ublk-die"
+waits() {	# a write that waits for a disk keeps nothing else, whatever filesystem is between
+	dmsetup create slow --table "0 131072 linear /dev/ram0 0" && mkfs.ext4 -qF /dev/mapper/slow && mkdir -p m && mount /dev/mapper/slow m || return
+	dd if=/dev/urandom of=m/img bs=1M count=16 2>/dev/null; chown 1000 m/img; sync
+	# the first write tells how the filesystem writes
+	as ublk file m/img -d -q >/dev/null && as dd if=data of=/dev/ublkb0 bs=4k count=8 oflag=direct 2>err || return
+	p=$(pidof ublk)
+	sync; echo 3 >/proc/sys/vm/drop_caches
+	as dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 iflag=direct 2>err || return
+	(sleep 45; dmsetup resume slow) & r0=$!
+	dmsetup suspend --noflush --nolockfs slow
+	# a part of a page that is not in the cache: it has to be read first
+	as dd if=data of=/dev/ublkb0 bs=512 seek=16385 count=1 oflag=direct conv=notrunc 2>err & w=$!
+	wait_for 10 grep -q '1$' /sys/block/ublkb0/inflight
+	as timeout 60 dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 iflag=direct 2>err.r; st=$?
+	wait $w
+	kill $r0; wait $r0 2>/dev/null
+	dmsetup resume slow
+	[ $st = 0 ] && grep -q 'timed out' err && [ "$(pidof ublk)" = "$p" ] && state_is 0 live && as ublk stop 0 && umount m && dmsetup remove --retry slow
+}
+check "a write that waits for a disk: the rest goes on" waits
+umount m 2>/dev/null; dmsetup remove --retry slow 2>/dev/null
 rmmod brd
+full() {	# its memory is not locked, and yet is not to be taken from the rest
+	dd if=/dev/zero of=/dev/shm/hog bs=1M count=$(($(sed -n 's/^MemAvailable: *\([0-9]*\).*/\1/p' /proc/meminfo) / 1024 - 400)) 2>/dev/null
+	as ublk mem 8G -d -q >/dev/null || return
+	! as dd if=/dev/zero of=/dev/ublkb0 bs=1M oflag=direct 2>err && grep -q 'No space' err && state_is 0 live && as ublk stop 0 && gone
+}
+check "more than there is of memory: no space" full
+rm -f /dev/shm/hog
 
 # ---- 64, and one more ----
 many() {
