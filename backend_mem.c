@@ -137,6 +137,19 @@ static void mem_there(const struct mem *m, uint64_t off, uint64_t len)
 	memset(present, 1, nr);
 }
 
+/* The same of what is there no more. Of the map nothing is taken for what was never there: it is large as well. */
+static void mem_gone(unsigned char *present, size_t nr)
+{
+	unsigned char *const end = present + nr, *run;
+
+	while ((run = memchr(present, 1, (size_t)(end - present)))) {
+		present = memchr(run, 0, (size_t)(end - run));
+		if (!present)
+			present = end;
+		memset(run, 0, (size_t)(present - run));
+	}
+}
+
 /* The memory that a write may take, in bytes: what is not there of these pages, or the huge pages they become part of. */
 static int64_t mem_missing(const struct mem *m, uint64_t off, const unsigned char *present, size_t nr)
 {
@@ -329,7 +342,7 @@ static int mem_drop(const struct queue *q, struct mem *m, uint64_t off, uint64_t
 	present = mem_pages(m, off, len, &nr);
 	__atomic_add_fetch(&m->going, 1, __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_RELEASE);	/* pairs with mem_going() */
-	memset(present, 0, nr);
+	mem_gone(present, nr);
 	queue_copying(q, off, len, mem_keep);
 	ret = ram_drop(&m->ram, off, len);
 	if (ret)
@@ -358,7 +371,7 @@ static int mem_give_back(const struct queue *q, struct mem *m, const struct io *
 	}
 	if (m->ram.fd >= 0) {	/* fills the ends as well, and takes no page for that */
 		if (whole)
-			memset(m->present + (first >> m->ram.page_shift), 0, (end - first) >> m->ram.page_shift);
+			mem_gone(m->present + (first >> m->ram.page_shift), (end - first) >> m->ram.page_shift);
 		return ram_drop(&m->ram, io->off, io->len);
 	}
 	if (!whole) {

@@ -1639,6 +1639,7 @@ static int server_want(struct server *s, uint64_t *want)
 	/* before 6.16 a server that is killed with all tags in hand leaves clients that nobody can */
 	if (o->unprivileged && !(features & UBLK_F_QUIESCE)) {
 		s->why = "without root this takes Linux 6.16 or later";
+		s->ctrl.step = STEP_ADD;
 		return -EPERM;
 	}
 	if (o->unprivileged && s->dev.data_path == DATA_ZERO_COPY)

@@ -72,7 +72,7 @@ static const struct option_def {
 	{ "all", 0, OPT_FLAG, FIELD(all), V_STOP, NULL, 0, 0, NULL,
 	  "every device that ublk or another server made" },
 	{ "force", 0, OPT_FLAG, FIELD(force), V_STOP | V_RESIZE, NULL, 0, 0, NULL,
-	  "even if it is in use; to stop it still writes dirty pages" },
+	  "even if it is in use; ublk stop still writes dirty pages" },
 	{ "wait", 0, OPT_NUMBER, FIELD(wait), V_STOP, "SECONDS", 0, 86400, NULL,
 	  "wait for it to become free; default: 0" },
 	{ "json", 0, OPT_FLAG, FIELD(json), V_LIST | V_CHECK, NULL, 0, 0, NULL,

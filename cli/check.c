@@ -83,8 +83,10 @@ static bool check_driver(struct checks *r, const char *path)
 		return true;
 	}
 	if (path) {
-		check_line(r, "ok", "driver", "not loaded; ublk loads it from %s", path);
-		r->status = process_is_admin() ? 0 : EXIT_PERMISSION;
+		const bool admin = process_is_admin();
+
+		check_line(r, admin ? "ok" : "missing", "driver", "not loaded; %s it from %s", admin ? "ublk loads" : "root can load", path);
+		r->status = admin ? 0 : EXIT_PERMISSION;
 	} else {
 		check_line(r, "missing", "driver", "no module ublk_drv for this kernel: "
 			   "it takes CONFIG_BLK_DEV_UBLK, Linux 6.0 or later");
@@ -131,15 +133,20 @@ static bool check_users(struct checks *r, const struct ctrl *c)
 
 	if (c->features)
 		check_line(r, kernel ? "ok" : "missing", "without root: kernel", "Linux 6.16%s", kernel ? "" : " or later lets users make devices");
-	open = stat(CTRL_NODE, &st) == 0 && (st.st_mode & 02 || st.st_uid || (st.st_mode & 020 && st.st_gid));
-	check_line(r, open ? "ok" : "missing", "without root: control", CTRL_NODE " is %s", open ? "not for root only" :
-		   "for root only: whom is it to admit? chgrp and chmod 660, or a rule of udev's");
+	open = stat(CTRL_NODE, &st) == 0 && (process_is_admin() ? st.st_mode & 02 || st.st_uid || (st.st_mode & 020 && st.st_gid) :
+								  access(CTRL_NODE, R_OK | W_OK) == 0);
+	check_line(r, open ? "ok" : "missing", "without root: control", CTRL_NODE "%s", open ? " admits users" :
+		   ": to admit a group, chgrp it and chmod 660, or have a rule of udev's do it");
 	for (size_t i = 0; i < ARRAY_SIZE(dirs) && !rule; i++) {
 		text_print(path, sizeof(path), "%s/udev/rules.d/60-ublk.rules", dirs[i]);
 		rule = access(path, F_OK) == 0;
 	}
-	check_line(r, rule ? "ok" : "missing", "without root: nodes", rule ? "%s gives them to their owner" :
-		   "no 60-ublk.rules of udev's: somebody else has to give them to their owner", path);
+	if (!rule)
+		check_line(r, "missing", "without root: nodes", "no 60-ublk.rules of udev's: root has to give a device's nodes to its owner");
+	else if (access("/run/udev/control", F_OK))
+		check_line(r, "limited", "without root: nodes", "%s is there, but no udev runs", path);
+	else
+		check_line(r, "ok", "without root: nodes", "%s gives them to their owner", path);
 	return kernel;
 }
 

@@ -19,8 +19,8 @@ static const struct verb verbs[] = {
 	{ "recover", V_RECOVER, "DEV [PATH]", 3, verb_recover, NULL, "serve a device whose server has died", NULL },
 	{ "stop", V_STOP, "DEV... | --all", INT32_MAX, verb_stop, NULL, "stop and remove devices", NULL },
 	{ "resize", V_RESIZE, "DEV SIZE | max", 2, verb_resize, NULL, "let a device grow, also while it is mounted",
-	  "max: as large as its file or block device is now. A device that is in use, or a partition of it, does\n"
-	  "not shrink without --force, and what is cut off is lost. This takes Linux 6.16.\n" },
+	  "max: as large as its file or block device is now. A smaller SIZE cuts the end off, whatever is there;\n"
+	  "of a device in use, or of a partition, only with --force. This takes Linux 6.16.\n" },
 	{ "commit", V_COPY, "DEV", 1, verb_commit, NULL, "write what a --snapshot has changed into its file",
 	  "The device is not to be in use. Whatever dies meanwhile but the server or the power, commit can be\n"
 	  "run again; a power cut leaves a mixture in the file.\n" },

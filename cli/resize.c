@@ -44,7 +44,7 @@ static const char *resize_refused(const struct ctrl *c, int pid)
 	if (!be->resize)
 		return "a snapshot is as large as its file was when it was made";
 	if (c->info.state != UBLK_S_DEV_LIVE || pid <= 0)
-		return "it has no server that would take note";
+		return "it has no server: that has died, or another is about to start";
 	return NULL;
 }
 
@@ -88,7 +88,7 @@ static int resize_most(struct resizing *r)
 	r->size = r->letter.size;
 	if (ret || r->size)
 		return ret;
-	r->why = "max: a RAM disk can be of any size, so give one";
+	r->why = "max is for files and block devices: give a SIZE";
 	return -EINVAL;
 }
 
@@ -98,7 +98,7 @@ static int resize_claim(struct ctrl *c, struct resizing *r, char *text, size_t l
 	int ret;
 
 	if (parts_end(r->id) > r->size) {
-		r->why = "a partition goes beyond that, see --force";
+		r->why = "a partition ends behind that; --force cuts it off";
 		return -EINVAL;
 	}
 	ret = dev_ask(c, r->id, true, text, len);
@@ -171,6 +171,9 @@ int verb_resize(const struct args *a)
 		return fail(node_path(r.id).s, STEP_RESIZE, ret, text[0] && ret == -EBUSY ? text : r.why);
 	size_text(r.before, sizes[0], sizeof(sizes[0]));
 	size_text(r.size, sizes[1], sizeof(sizes[1]));
-	debug("%s: %s before, now %s", node_path(r.id).s, sizes[0], sizes[1]);
+	if (r.size < r.before)
+		notice("%s: shrunk from %s to %s: what lay behind that is cut off", node_path(r.id).s, sizes[0], sizes[1]);
+	else
+		debug("%s: %s before, now %s", node_path(r.id).s, sizes[0], sizes[1]);
 	return 0;
 }

@@ -44,7 +44,8 @@ static const char *const step_names[] = {
 #define HINT_LIMIT "the limit is in /sys/module/ublk_drv/parameters/ublks_max"
 #define HINT_CRASH "see dmesg: the driver of Linux 6.18.4, 6.18.5 and some 6.17 builds crashes here"
 
-#define HINT_GIVEN "nobody has given it to you, see \"ublk check\"; the device is root's to stop"
+#define HINT_GIVEN "nobody has given you the node, see \"ublk check\"; root can remove the device: ublk stop"
+#define HINT_YOURS "it is not yours: its owner or root can do that"
 #define HINT_NODE "what is in /dev by that name is not the device: remove it"
 
 static const struct remedy {
@@ -87,8 +88,8 @@ static const struct remedy {
 	{ STEP_SERVER, ETIME, EXIT_TIMEOUT, "it has not ended: is it stopped, frozen, or waiting for a disk?" },
 	{ STEP_CHAR, EBUSY, EXIT_FAILURE, "another program opened it first" },
 	{ STEP_INFO, ENODEV, EXIT_NO_DEVICE, NULL },
-	{ STEP_INFO, EPERM, EXIT_PERMISSION, HINT_ROOT },
-	{ STEP_INFO, EACCES, EXIT_PERMISSION, HINT_ROOT },
+	{ STEP_INFO, EPERM, EXIT_PERMISSION, HINT_YOURS },
+	{ STEP_INFO, EACCES, EXIT_PERMISSION, HINT_YOURS },
 	{ STEP_RECOVER, ENODEV, EXIT_NO_DEVICE, NULL },
 	{ STEP_RECOVER, EPERM, EXIT_PERMISSION, HINT_ROOT },
 	{ STEP_RECOVER, EBUSY, EXIT_IN_USE, NULL },

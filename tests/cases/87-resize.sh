@@ -59,6 +59,16 @@ shrunk() {	# OPTIONS...: what is cut off does not come back
 	dd if=/dev/ublkb0 bs=512 skip=65408 count=127 iflag=direct 2>/dev/null | cmp -n 65024 - data || return
 	dd if=/dev/ublkb0 bs=512 skip=65535 count=1 iflag=direct 2>/dev/null | cmp -n 512 - /dev/zero && ublk stop 0
 }
+costs() {	# what was never written costs nothing, however much of it is cut off or discarded
+	ublk mem 64M -d -q $1 >/dev/null && ublk resize 0 1T && ublk resize 0 64M -q && ublk resize 0 1T && blkdiscard /dev/ublkb0 || return
+	for p in $(pidof ublk); do
+		kib=$(sed -n 's/^RssAnon:[^0-9]*\([0-9]*\).*/\1/p' /proc/$p/status)
+		[ "$kib" -lt 8192 ] || { echo "$kib KiB"; return 1; }
+	done
+	ublk stop 0
+}
+check "mem: a TiB cut off and discarded costs nothing" costs ""
+check "mem --resilient: the same" costs --resilient
 check "mem: what was cut off is zeroes when it grows again" shrunk
 check "mem --resilient: the same" shrunk --resilient
 
