@@ -86,7 +86,7 @@ full() {	# memory is full: ENOSPC, then commit, then it goes on
 	[ $(($(stat -c %b img) / 2048)) -le 24 ] && rm img
 }
 noted() {	# that all of a very large disk is discarded takes memory to note, but not the last
-	truncate -s $((6 << 40)) img && ublk file img --snapshot -d -q >/dev/null || return
+	truncate -s $((2 << 40)) img && ublk file img --snapshot -d -q >/dev/null || return
 	blkdiscard /dev/ublkb0 2>err && { echo "it has noted all of it"; ublk list; return 1; }
 	echo "# $(ublk list --json | jq '.devices[0].used / 1048576 | floor') MiB of notes, $(sed -n 's/^MemAvailable: *//p' /proc/meminfo) left"
 	rd 1M 0 && ublk stop 0 && rm img
