@@ -36,17 +36,15 @@ void memory_get(struct memory *m)
 	int fd = meminfo_fd >= 0 ? meminfo_fd : open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
 	char text[2048];
 	ssize_t n = fd < 0 ? -1 : pread(fd, text, sizeof(text) - 1, 0);
-	int64_t reserve, shmem;
+	int64_t reserve;
 
 	if (fd >= 0 && fd != meminfo_fd)
 		close(fd);
 	text[n > 0 ? n : 0] = 0;
 	m->total = meminfo_line(text, "MemTotal:", INT64_MAX);
-	/* a --resilient RAM disk is locked where its server has touched it, but all of it is Shmem */
-	m->locked = meminfo_line(text, "Mlocked:", 0);
-	shmem = meminfo_line(text, "Shmem:", 0);
-	if (m->locked < shmem)
-		m->locked = shmem;
+	/* a --resilient RAM disk is locked where its server has touched it, but all of it is Shmem, as is a root in a tmpfs;
+	   what counts twice is no harm: it only matters where nothing is left */
+	m->locked = meminfo_line(text, "Unevictable:", 0) + meminfo_line(text, "Shmem:", 0);
 	if (not_locked)
 		m->locked = m->total;
 	m->available = meminfo_line(text, "MemAvailable:", INT64_MAX);

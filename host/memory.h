@@ -9,7 +9,7 @@
 /* The machine's memory, in bytes; where it cannot be had, more than anybody wants and none locked. */
 struct memory {
 	int64_t total;
-	int64_t locked;		/* by RAM disks and the like: at least so much of it nobody gives back */
+	int64_t locked;		/* by RAM disks, and held in tmpfs and the like: about so much of it nobody gives back */
 	int64_t available;	/* as the kernel estimates it */
 	int64_t left;		/* the same without what is to be left to the rest of the machine; may be negative */
 };

@@ -154,7 +154,10 @@ struct backend {
 
 	/*
 	 * An SQE of this request has finished with res. Returns as queue()
-	 * does. NULL for a backend that never returns IO_QUEUED.
+	 * does. NULL for a backend that never returns IO_QUEUED. Of a request
+	 * whose client has been told meanwhile that it failed (without root, see
+	 * io_give_up()) it hears only where that is a FLUSH or has FUA; so
+	 * nothing that must be given back may hang on it.
 	 */
 	int (*complete)(struct queue *q, struct io *io, int res);
 
