@@ -583,7 +583,7 @@ static void io_get_data(struct queue *q, struct io *io)
 		return;
 	if (direct)
 		io_copy_begins(io);
-	io->res = direct || io->late ? io_start(q, io) : io_check(q->dev, io);
+	io->res = direct ? io_start(q, io) : 0;	/* else when the data is there */
 	if (direct && io->res < 0) {
 		io_copy_ends(io);
 		io_get_no_data(q, io, io->res);
