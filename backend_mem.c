@@ -269,7 +269,7 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 		return fd;
 	dev->block_size = o->block_size ? (uint32_t)o->block_size : 512;
 	dev->physical_block_size = (uint32_t)page;
-	dev->size = o->size ? o->size : (source + dev->block_size - 1) / dev->block_size * dev->block_size;
+	dev->size = o->size ? o->size : round_up(source, dev->block_size);
 	dev->max_io = (uint32_t)o->max_io;
 	dev->max_discard = o->prealloc ? 0 : MAX_DISCARD;
 	dev->max_write_zeroes = o->prealloc ? MAX_ZERO_FILL : MAX_DISCARD;
@@ -291,8 +291,9 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 	ret = mem_map_zeroes(dev, m);
 	if (!ret && !m->keeps)
 		mem_warn(dev->size);
-	while (!ret && m->keeps && (ret = mem_take(m, m->ram.len, why)) != 0)
-		ret = ret == -EAGAIN ? 0 : ret;
+	if (!ret && m->keeps)
+		while ((ret = mem_take(m, m->ram.len, why)) == -EAGAIN)
+			;
 	if (!ret && (!m->keeps || m->ram.fd >= 0))
 		ret = mem_map_present(m);
 	if (!ret && o->load)
@@ -534,7 +535,7 @@ static int mem_shrink(const struct queue *q, struct mem *m, uint64_t size, uint6
 static int mem_resize(const struct queue *q, struct dev *dev, uint64_t size, const char **why)
 {
 	struct mem *m = dev->priv;
-	const uint64_t mask = m->ram.page - 1, page = (size + mask) & ~mask, before = (dev->size + mask) & ~mask;
+	const uint64_t page = round_up(size, m->ram.page), before = round_up(dev->size, m->ram.page);
 	const uint64_t was = m->ram.len < page ? m->ram.len : page;
 	int ret;
 

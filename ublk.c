@@ -926,9 +926,7 @@ static void queue_loop(struct queue *q)
 /* The stride and size of the descriptor arrays: ublk_ch_mmap() demands them. */
 static uint64_t iods_size(unsigned depth)
 {
-	const uint64_t page = (uint64_t)getpagesize();
-
-	return (depth * sizeof(struct ublksrv_io_desc) + page - 1) / page * page;
+	return round_up(depth * sizeof(struct ublksrv_io_desc), (uint64_t)getpagesize());
 }
 
 static uint64_t bufs_size(const struct queue *q)

@@ -4,7 +4,6 @@
 #include "cli/find.h"
 #include "cli/verbs.h"
 #include "host/fail.h"
-#include "host/mounts.h"
 #include "host/nodes.h"
 #include "host/process.h"
 #include "host/usage.h"
@@ -82,15 +81,8 @@ static int server_answer(const struct committing *w, bool given)
 /* The device is ours alone from here on. Returns 0 or -errno. */
 static int commit_claim(struct ctrl *c, struct committing *w, char *text, size_t len)
 {
-	const uint32_t id = w->info.dev_id;
-	int ret = dev_ask(c, id, true, text, len);
-
-	if (ret)
-		return ret;
-	w->node = node_try(node_path(id).s, O_RDONLY | O_EXCL | O_DIRECT, mounts_lack_nodes());
-	if (w->node < 0)
-		return -errno;
-	return dev_flush(c, id);
+	w->node = dev_claim(c, w->info.dev_id, O_DIRECT, text, len);
+	return w->node < 0 ? w->node : dev_flush(c, w->info.dev_id);
 }
 
 /* The changes, and the file that they are of: that the device was made of, whatever its server has open. */

@@ -21,12 +21,14 @@
 /* A name is whatever somebody has called it: is it on the filesystem that memfds are on, which nobody can mount? */
 static bool is_memfd(const struct stat *st)
 {
-	const int fd = memfd_make("", 0);
-	struct stat own;
-	bool is = fd >= 0 && fstat(fd, &own) == 0 && S_ISREG(st->st_mode) && st->st_dev == own.st_dev;
+	static struct stat own;		/* one that is gone, of which only the filesystem counts */
+	int fd;
 
-	fd_close(fd);
-	return is;
+	if (!own.st_dev && (fd = memfd_make("", 0)) >= 0) {
+		(void)fstat(fd, &own);
+		close(fd);
+	}
+	return S_ISREG(st->st_mode) && own.st_dev && st->st_dev == own.st_dev;
 }
 
 /*
@@ -205,6 +207,16 @@ int dev_look(struct ctrl *c, const char *name)
 	if (!ret)
 		ret = dev_resolve(c, name, &id);
 	return ret ? ret : ctrl_get_info(c, id);
+}
+
+int dev_claim(struct ctrl *c, uint32_t id, int flags, char *text, size_t len)
+{
+	int fd, ret = dev_ask(c, id, true, text, len);
+
+	if (ret)
+		return ret;
+	fd = node_try(node_path(id).s, O_RDONLY | O_EXCL | flags, mounts_lack_nodes());
+	return fd < 0 ? -errno : fd;
 }
 
 const char *resolve_why(int err)

@@ -29,6 +29,13 @@ int dev_resolve(struct ctrl *c, const char *name, uint32_t *id);
  */
 int dev_look(struct ctrl *c, const char *name);
 
+/*
+ * Have a live device that nobody uses to ourselves, for as long as the descriptor
+ * that this returns is open: of its node, for reading, with these flags besides.
+ * Or -errno; -EBUSY: it is in use, text may say by what.
+ */
+int dev_claim(struct ctrl *c, uint32_t id, int flags, char *text, size_t len);
+
 /* What -errno of dev_resolve() means, or NULL: as strerror() has it. */
 const char *resolve_why(int err);
 

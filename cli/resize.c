@@ -5,7 +5,6 @@
 #include "cli/verbs.h"
 #include "host/fail.h"
 #include "host/mailbox.h"
-#include "host/mounts.h"
 #include "host/nodes.h"
 #include "host/process.h"
 #include "host/usage.h"
@@ -95,17 +94,12 @@ static int resize_most(struct resizing *r)
 /* To shrink takes what is there from whoever uses it: nobody may, nor begin to until it is done. */
 static int resize_claim(struct ctrl *c, struct resizing *r, char *text, size_t len)
 {
-	int ret;
-
 	if (parts_end(r->id) > r->size) {
 		r->why = "a partition ends behind that; --force cuts it off";
 		return -EINVAL;
 	}
-	ret = dev_ask(c, r->id, true, text, len);
-	if (ret)
-		return ret;
-	r->node = node_try(node_path(r->id).s, O_RDONLY | O_EXCL, mounts_lack_nodes());
-	return r->node < 0 ? -errno : 0;
+	r->node = dev_claim(c, r->id, 0, text, len);
+	return r->node < 0 ? r->node : 0;
 }
 
 /* Has it the size? If not, err is why, or it is an error that there is none. */

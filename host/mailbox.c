@@ -68,11 +68,6 @@ static int mailbox_get(int fd, struct mailbox *m)
 	return pread(fd, m, sizeof(*m), 0) == sizeof(*m) ? 0 : -EIO;
 }
 
-static int mailbox_put(int fd, size_t at, const void *what, uint64_t len)
-{
-	return write_all(fd, what, len, (int64_t)at);
-}
-
 static int mailbox_lock(int fd)
 {
 	for (int i = 0; flock(fd, LOCK_EX | LOCK_NB); i++) {
@@ -114,11 +109,11 @@ int mailbox_ask(int fd, int pidfd, struct letter *l, bool trusted, int ms)
 		return ret;
 	number[0] = m.asked | 1;	/* also of who has died while he wrote */
 	number[1] = number[0] + 1;
-	ret = mailbox_put(fd, offsetof(struct mailbox, asked), &number[0], sizeof(number[0]));
+	ret = write_all(fd, &number[0], sizeof(number[0]), offsetof(struct mailbox, asked));
 	if (!ret)
-		ret = mailbox_put(fd, offsetof(struct mailbox, question), l, sizeof(*l));
+		ret = write_all(fd, l, sizeof(*l), offsetof(struct mailbox, question));
 	if (!ret)
-		ret = mailbox_put(fd, offsetof(struct mailbox, asked), &number[1], sizeof(number[1]));
+		ret = write_all(fd, &number[1], sizeof(number[1]), offsetof(struct mailbox, asked));
 	if (!ret && syscall(SYS_pidfd_send_signal, pidfd, MAILBOX_SIGNAL, NULL, 0))
 		ret = -errno;
 	if (!ret)

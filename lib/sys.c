@@ -82,8 +82,10 @@ int rw_nowait(long nr, int fd, const struct iovec *iov, unsigned n, uint64_t off
 	return ret < 0 ? -errno : (int)ret;
 }
 
-int write_all(int fd, const char *p, uint64_t len, int64_t off)
+int write_all(int fd, const void *data, uint64_t len, int64_t off)
 {
+	const char *p = data;
+
 	while (len) {
 		ssize_t put = off < 0 ? write(fd, p, (size_t)len) : pwrite(fd, p, (size_t)len, (off_t)off);
 

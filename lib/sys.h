@@ -34,6 +34,12 @@
 #define RWF_NOWAIT		8	/* linux/fs.h */
 #endif
 
+/* n, or the next multiple of unit above it. */
+static inline uint64_t round_up(uint64_t n, uint64_t unit)
+{
+	return (n + unit - 1) / unit * unit;
+}
+
 /*
  * Memory in whole pages, all zero, for munmap(); NULL: there is none. What is
  * large or lives long here is nothing else, and malloc() would be 7 KB of code.
@@ -69,7 +75,7 @@ void fds_close_but(int first, int keep);
 int rw_nowait(long nr, int fd, const struct iovec *iov, unsigned n, uint64_t off);
 
 /* Write all of it, at off, or, where that is less than 0, where fd stands. Returns 0 or -errno. */
-int write_all(int fd, const char *p, uint64_t len, int64_t off);
+int write_all(int fd, const void *data, uint64_t len, int64_t off);
 
 /* Milliseconds of CLOCK_MONOTONIC. */
 int64_t now_ms(void);

@@ -12,19 +12,14 @@
 #define MAGIC	0x75626c6b63686731ULL	/* "ublkchg1" */
 
 /* head: a page, then what is touched, then the states; all in whole pages */
-static uint64_t pages_round(uint64_t n, uint64_t page)
-{
-	return (n + page - 1) / page * page;
-}
-
 static uint64_t states_len(uint64_t size, uint64_t page)
 {
-	return pages_round((size + page - 1) / page, page);
+	return round_up((size + page - 1) / page, page);
 }
 
 static uint64_t touched_len(uint64_t size, uint64_t page)
 {
-	return pages_round(states_len(size, page) / page, page);
+	return round_up(states_len(size, page) / page, page);
 }
 
 static uint64_t head_len(uint64_t size, uint64_t page)
@@ -78,12 +73,12 @@ int changes_attach(struct changes *c, int fd)
 		return fd;
 	if (pread(fd, &head, sizeof(head), 0) != sizeof(head) || fstat(fd, &st) || head.magic != MAGIC || head.page != page ||
 	    !head.size || head.size > INT64_MAX / 2 || head.offset > INT64_MAX / 2 ||
-	    (uint64_t)st.st_size != head_len(head.size, page) + pages_round(head.size, page)) {
+	    (uint64_t)st.st_size != head_len(head.size, page) + round_up(head.size, page)) {
 		changes_close(c);
 		return -EINVAL;
 	}
 	c->ram.head = head_len(head.size, page);
-	c->ram.len = c->ram.room = pages_round(head.size, page);
+	c->ram.len = c->ram.room = round_up(head.size, page);
 	c->size = head.size;
 	c->offset = head.offset;
 	p = pages_map(c->ram.head + c->ram.len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

@@ -53,7 +53,7 @@ static int ram_map(struct ram *r, const char *name)
 
 int ram_grow(struct ram *r, uint64_t size)
 {
-	const uint64_t len = (size + r->page - 1) / r->page * r->page;
+	const uint64_t len = round_up(size, r->page);
 
 	if (len <= r->len)
 		return 0;
@@ -71,7 +71,7 @@ int ram_open(struct ram *r, const char *name, uint64_t size, uint64_t head, bool
 	int ret;
 
 	*r = (struct ram){
-		.len = (size + page - 1) / page * page,
+		.len = round_up(size, page),
 		.head = head,
 		.page = page,
 		.page_shift = (unsigned)__builtin_ctzll(page),
