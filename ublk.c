@@ -2006,6 +2006,14 @@ int server_open(struct server *s)
 	return 0;
 }
 
+/* Serve, and let who waits know, between two pieces of what takes long. False: the device is to go. */
+static bool server_goes_on(struct server *s, unsigned signals)
+{
+	mail_beat(s->mail);
+	ctrl_turn(&s->ctrl, 0);
+	return s->ctrl.serving->live && s->signals == signals;
+}
+
 /*
  * Have the backend follow a size that is not dev->size, serving meanwhile. What
  * it is to give up nobody may ask for any more when it does, and what is new it
@@ -2019,14 +2027,9 @@ static int server_fit(struct server *s, uint64_t size)
 
 	if (size < s->dev.size)
 		__atomic_store_n(&s->dev.size, size, __ATOMIC_RELAXED);
-	while ((ret = s->be->resize(q, &s->dev, size, &s->why)) == -EAGAIN) {
-		if (!q)
-			continue;
-		mail_beat(s->mail);
-		ctrl_turn(&s->ctrl, 0);
-		if (!q->live || s->signals != signals)
+	while ((ret = s->be->resize(q, &s->dev, size, &s->why)) == -EAGAIN)
+		if (q && !server_goes_on(s, signals))
 			return -ECANCELED;
-	}
 	/* the driver announces it after this, in a system call */
 	if (!ret)
 		__atomic_store_n(&s->dev.size, size, __ATOMIC_RELAXED);
@@ -2243,6 +2246,18 @@ static int server_resize(struct server *s, uint64_t size)
 	return ret;
 }
 
+static int server_ask(struct server *s, uint32_t what)
+{
+	const unsigned signals = s->signals;
+	uint64_t at = 0;
+	int ret = -EINVAL;
+
+	while (s->be->ask && (ret = s->be->ask(&s->dev, what, &at, &s->why)) == -EAGAIN)
+		if (!server_goes_on(s, signals))
+			return -ECANCELED;
+	return ret;
+}
+
 /* What is in the mailbox. */
 static void server_mail(struct server *s)
 {
@@ -2253,11 +2268,16 @@ static void server_mail(struct server *s)
 		return;
 	s->ctrl.patient = false;
 	ctrl_set_deadline(&s->ctrl);
-	if (l.what == LETTER_RESIZE) {
+	switch (l.what) {
+	case LETTER_RESIZE:
 		l.res = server_resize(s, l.size);
-	} else {
+		break;
+	case LETTER_MOST:
 		l.size = s->be->most ? s->be->most(&s->dev) : 0;
-		l.res = l.what == LETTER_MOST ? 0 : -EINVAL;
+		l.res = 0;
+		break;
+	default:
+		l.res = server_ask(s, l.what);
 	}
 	text_print(l.why, sizeof(l.why), "%s", l.res && s->why ? s->why : "");
 	s->why = NULL;

@@ -20,7 +20,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ANSWER_MS	30000	/* that the server may take for a step */
+#define SUCCESSOR_MS	30000	/* that a server which has died may take to have one that answers */
+#define TICK_MS		5
 
 /* A commit under way. */
 struct committing {
@@ -29,53 +30,28 @@ struct committing {
 	int node;		/* claimed, so that nobody else uses the device */
 	int file;		/* O_PATH: what the server has open */
 	struct changes changes;
+	struct letter letter;
 	const char *why;	/* words for a failure that errno does not tell */
 };
 
-static bool server_has_answered(const struct committing *w, bool given, uint64_t *done)
+/* A server that dies meanwhile has a successor (--resilient), which is asked then, or none. Returns 0 or -errno. */
+static int commit_ask(struct ctrl *c, struct committing *w, enum letter_what what)
 {
-	*done = 0;
-	if (given)
-		return commit_given(&w->changes, done);
-	return !__atomic_load_n(&w->changes.head->lock, __ATOMIC_ACQUIRE);
-}
+	const int64_t end = now_ms() + SUCCESSOR_MS;
+	int ret;
 
-/*
- * Send the server requests, for it to look at what we have asked, until it has
- * done it. One that ends in an error, as of a bad sector, is as good, but not
- * again and again: a disk that is gone has no byte to read.
- */
-__attribute__((noreturn))
-static void server_poke(const struct committing *w, bool given)
-{
-	void *block = pages_get(4096);
-	uint64_t done, before = UINT64_MAX;
-
-	while (block && !server_has_answered(w, given, &done)) {
-		if (pread(w->node, block, 4096, 0) <= 0 && done == before)
+	for (;;) {
+		w->letter = (struct letter){ .what = what };
+		ret = letter_send(&w->info, &w->letter, &w->why);
+		if ((ret != -ESRCH && ret != -ENOENT) || now_ms() >= end)
 			break;
-		before = done;
+		ctrl_set_deadline(c);
+		if (ctrl_get_info(c, w->info.dev_id) || c->info.state == UBLK_S_DEV_DEAD)
+			break;
+		nap_ms(TICK_MS);
 	}
-	_exit(0);
-}
-
-/* Have the server do what we have asked. In a process that can be left behind: it may never answer. Returns 0 or -errno. */
-static int server_answer(const struct committing *w, bool given)
-{
-	uint64_t done = 0, before;
-	pid_t pid = fork();
-
-	if (pid < 0)
-		return -errno;
-	if (pid == 0)
-		server_poke(w, given);
-	do {
-		before = done;
-		if (process_await(pid, ANSWER_MS, NULL))
-			return server_has_answered(w, given, &done) ? 0 : -EIO;
-	} while (!server_has_answered(w, given, &done) && done > before);
-	kill(pid, SIGKILL);
-	return -ETIME;
+	c->step = STEP_COMMIT;
+	return ret;
 }
 
 /* The device is ours alone from here on. Returns 0 or -errno. */
@@ -108,31 +84,8 @@ static int commit_attach(struct committing *w)
 	return ret;
 }
 
-static int commit_ask(struct committing *w, enum lock_ask lock)
-{
-	__atomic_store_n(&w->changes.head->lock, lock, __ATOMIC_RELEASE);
-	return server_answer(w, false);
-}
-
-/* Alone, also among those who have the file. Returns 0 or -errno. */
-static int commit_lock(struct committing *w)
-{
-	uint64_t done;
-	int ret = 0;
-
-	if (!commit_given(&w->changes, &done))	/* what a commit before us has written is not all given back */
-		ret = server_answer(w, true);
-	if (!ret)
-		ret = commit_ask(w, LOCK_TO_WRITE);
-	if (!ret)
-		ret = w->changes.head->lock_res;
-	if (ret == -EWOULDBLOCK)
-		w->why = "its file is in use: somebody else has locked it, as another snapshot does";
-	return ret;
-}
-
 /* All of it into the file, for good, and out of memory. Returns 0 or -errno. */
-static int commit_all(struct committing *w, int fd)
+static int commit_all(struct ctrl *c, struct committing *w, int fd)
 {
 	int ret = commit_write(&w->changes, fd);
 
@@ -140,15 +93,14 @@ static int commit_all(struct committing *w, int fd)
 		w->why = "it is being written to";
 	if (ret)
 		return ret;
-	commit_give(&w->changes);
-	ret = server_answer(w, true);
+	ret = commit_ask(c, w, LETTER_GIVE);
 	if (ret)
 		notice("%s: all of it is in the file, but its server has not taken note", node_path(w->info.dev_id).s);
 	return ret == -ETIME ? ret : 0;
 }
 
 /* The file is opened for writing only now. */
-static int commit_to_file(struct committing *w)
+static int commit_to_file(struct ctrl *c, struct committing *w)
 {
 	struct stat st;
 	int ret, fd;
@@ -162,12 +114,13 @@ static int commit_to_file(struct committing *w)
 		w->why = fd == -EROFS || fd == -EACCES || fd == -EPERM ? "its file cannot be opened for writing" : NULL;
 		return fd;
 	}
-	ret = commit_lock(w);
+	/* alone, also among those who have the file */
+	ret = commit_ask(c, w, LETTER_LOCK);
 	if (!ret)
-		ret = commit_all(w, fd);
+		ret = commit_all(c, w, fd);
 	close(fd);
 	/* whatever has become of it: the next snapshot of the file need not wait for this one to go */
-	(void)commit_ask(w, LOCK_TO_READ);
+	(void)commit_ask(c, w, LETTER_UNLOCK);
 	return ret;
 }
 
@@ -207,7 +160,7 @@ static int commit(struct ctrl *c, struct committing *w, char *text, size_t len)
 	if (ret)
 		return ret;
 	c->step = STEP_COMMIT;
-	return commit_to_file(w);
+	return commit_to_file(c, w);
 }
 
 int verb_commit(const struct args *a)

@@ -89,6 +89,7 @@ bool info_backing(const struct ublksrv_ctrl_dev_info *info, int pid, char *path,
 }
 
 #define MEMFD_LEN	32
+#define ANSWER_MS	30000	/* that a server may take, as long as it says nothing */
 
 /* How the kernel names a memfd, up to what may follow. */
 static void memfd_begins(char begins[MEMFD_LEN], const char *name)
@@ -147,6 +148,27 @@ int server_files(const struct ublksrv_ctrl_dev_info *info, int pid, const char *
 	*mem = fds_find(&fds, begins, path, sizeof(path));
 	dir_close(&fds);
 	return ret < 0 ? ret : *mem < 0 ? *mem : 0;
+}
+
+int letter_send(const struct ublksrv_ctrl_dev_info *info, struct letter *l, const char **why)
+{
+	const int pid = usage_server(info->dev_id, info->ublksrv_pid);
+	int pidfd, fd, mail, ret;
+
+	if (pid <= 0)
+		return -ESRCH;
+	pidfd = pidfd_of(pid);
+	ret = server_files(info, pid, MAILBOX_NAME, &fd, NULL);
+	mail = ret ? ret : fd_reopen(fd, O_RDWR);
+	ret = mail < 0 ? mail : mailbox_ask(mail, pidfd, l, !info_is_others(info), ANSWER_MS);
+	*why = mail == -ENOENT ? "its server is of an earlier ublk, which cannot" :
+	       mail >= 0 && ret == -EBUSY && !l->why[0] ? "somebody else is asking its server" :
+	       ret == -ESRCH ? "its server has ended meanwhile" :
+	       ret && l->why[0] ? l->why : NULL;
+	fd_close(mail);
+	fd_close(fd);
+	fd_close(pidfd);
+	return ret;
 }
 
 bool info_is_others(const struct ublksrv_ctrl_dev_info *info)

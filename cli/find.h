@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
+#include "host/mailbox.h"
 #include "include/ctrl.h"
 
 /*
@@ -51,6 +52,14 @@ bool info_backing(const struct ublksrv_ctrl_dev_info *info, int pid, char *path,
  * one. Returns 0 or -errno; -ESRCH: that is not its server.
  */
 int server_files(const struct ublksrv_ctrl_dev_info *info, int pid, const char *memfd, int *mem, int *file);
+
+/*
+ * Ask a device's server, and wait for its answer, which *l becomes: so long as
+ * the server says that it is at it, or, of another user's, half a minute. Returns
+ * 0 or -errno with *why, words for it or NULL; -ESRCH: it has no server, or no
+ * more, -ENOENT: that cannot be asked, or not yet.
+ */
+int letter_send(const struct ublksrv_ctrl_dev_info *info, struct letter *l, const char **why);
 
 /* For root: made by another user, whose word all is that its server has to say. Others get no further than their own. */
 bool info_is_others(const struct ublksrv_ctrl_dev_info *info);

@@ -4,7 +4,6 @@
 #include "cli/find.h"
 #include "cli/verbs.h"
 #include "host/fail.h"
-#include "host/mailbox.h"
 #include "host/nodes.h"
 #include "host/process.h"
 #include "host/usage.h"
@@ -17,22 +16,18 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ANSWER_MS	30000	/* that the server may take, as long as it says nothing */
-
 /* A resize under way. */
 struct resizing {
 	uint32_t id;
 	uint64_t size;		/* to have, bytes; 0: as much as there is */
 	uint64_t before;	/* that it has */
-	int mail, pidfd;	/* the server's mailbox and process, or -1 */
-	bool trusted;		/* the server: root's, or our own */
 	int node;		/* of a device that shrinks: claimed, so that nobody else uses it; or -1 */
 	struct letter letter;
 	const char *why;	/* words for a failure that errno does not tell */
 };
 
 /* Why it cannot be resized, or NULL. */
-static const char *resize_refused(const struct ctrl *c, int pid)
+static const char *resize_refused(const struct ctrl *c)
 {
 	const struct backend *be = backend_of(c->info.ublksrv_flags);
 
@@ -42,47 +37,21 @@ static const char *resize_refused(const struct ctrl *c, int pid)
 		return "another program's device: only that can resize it";
 	if (!be->resize)
 		return "a snapshot is as large as its file was when it was made";
-	if (c->info.state != UBLK_S_DEV_LIVE || pid <= 0)
+	if (!info_has_server(&c->info))
 		return "it has no server: that has died, or another is about to start";
 	return NULL;
 }
 
-/* The device's server, and how it is asked. Returns 0 or -errno. */
-static int resize_attach(struct ctrl *c, struct resizing *r)
+static int resize_ask(const struct ctrl *c, struct resizing *r, enum letter_what what)
 {
-	const int pid = usage_server(r->id, c->info.ublksrv_pid);
-	int fd, ret;
-
-	r->why = resize_refused(c, pid);
-	if (r->why)
-		return -EINVAL;
-	r->trusted = !info_is_others(&c->info);
-	r->pidfd = pidfd_of(pid);
-	ret = server_files(&c->info, pid, MAILBOX_NAME, &fd, NULL);
-	r->mail = ret ? ret : fd_reopen(fd, O_RDWR);
-	fd_close(fd);
-	if (r->mail == -ENOENT)
-		r->why = "its server is of an earlier ublk, which cannot";
-	return r->mail < 0 ? r->mail : 0;
-}
-
-static int resize_ask(struct resizing *r, enum letter_what what)
-{
-	int ret;
-
-	r->letter.what = what;
-	r->letter.size = r->size;
-	ret = mailbox_ask(r->mail, r->pidfd, &r->letter, r->trusted, ANSWER_MS);
-	r->why = ret == -EBUSY ? "somebody else is resizing it" :
-		 ret == -ESRCH ? "its server has ended meanwhile" :
-		 ret && r->letter.why[0] ? r->letter.why : NULL;
-	return ret;
+	r->letter = (struct letter){ .what = what, .size = r->size };
+	return letter_send(&c->info, &r->letter, &r->why);
 }
 
 /* The size to have, where that is what there is. Returns 0 or -errno. */
-static int resize_most(struct resizing *r)
+static int resize_most(const struct ctrl *c, struct resizing *r)
 {
-	int ret = resize_ask(r, LETTER_MOST);
+	int ret = resize_ask(c, r, LETTER_MOST);
 
 	r->size = r->letter.size;
 	if (ret || r->size)
@@ -119,10 +88,13 @@ static int resize_check(struct ctrl *c, const struct resizing *r, int err)
 /* Every step of it, c->step saying which. Returns 0 or -errno. */
 static int resize(struct ctrl *c, struct resizing *r, bool force, char *text, size_t len)
 {
-	int ret = resize_attach(c, r);
+	int ret = 0;
 
-	if (!ret && !r->size)
-		ret = resize_most(r);
+	r->why = resize_refused(c);
+	if (r->why)
+		return -EINVAL;
+	if (!r->size)
+		ret = resize_most(c, r);
 	ctrl_set_deadline(c);
 	if (!ret)
 		ret = ctrl_get_params(c, r->id);
@@ -137,14 +109,14 @@ static int resize(struct ctrl *c, struct resizing *r, bool force, char *text, si
 		ret = resize_claim(c, r, text, len);
 	if (ret || r->size == r->before)
 		return ret;
-	ret = resize_ask(r, LETTER_RESIZE);
+	ret = resize_ask(c, r, LETTER_RESIZE);
 	/* the kernel's word is what counts: a server's next one has the size if the kernel had it before the end of the first */
 	return ret && ret != -ESRCH ? ret : resize_check(c, r, ret);
 }
 
 int verb_resize(const struct args *a)
 {
-	struct resizing r = { .mail = -1, .pidfd = -1, .node = -1 };
+	struct resizing r = { .node = -1 };
 	struct ctrl *c = ctrl_own();
 	char text[160] = "", sizes[2][32];
 	int ret;
@@ -159,8 +131,6 @@ int verb_resize(const struct args *a)
 	r.id = c->info.dev_id;
 	ret = resize(c, &r, a->force, text, sizeof(text));
 	fd_close(r.node);
-	fd_close(r.mail);
-	fd_close(r.pidfd);
 	if (ret)
 		return fail(node_path(r.id).s, STEP_RESIZE, ret, text[0] && ret == -EBUSY ? text : r.why);
 	size_text(r.before, sizes[0], sizeof(sizes[0]));

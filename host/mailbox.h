@@ -15,7 +15,14 @@
 #define MAILBOX_NAME	"ublk-mail"	/* of the memfd */
 #define MAILBOX_SIGNAL	SIGURG		/* there is something in it; who does not know of it does not notice */
 
-enum letter_what { LETTER_MOST, LETTER_RESIZE };
+enum letter_what {
+	LETTER_MOST,		/* how large could it be? */
+	LETTER_RESIZE,
+	/* of a commit, see the backend's ask() */
+	LETTER_LOCK,		/* it wants the file to itself */
+	LETTER_UNLOCK,
+	LETTER_GIVE,		/* what was sent is in the file for good */
+};
 
 /* A question, or an answer. */
 struct letter {

@@ -178,6 +178,13 @@ struct backend {
 	 */
 	int (*resize)(const struct queue *q, struct dev *dev, uint64_t size, const char **why);
 
+	/*
+	 * What else others may ask of a device, as enum letter_what of
+	 * host/mailbox.h has it. Called, and called again, as resize() is: *at
+	 * is 0 at first, and kept from call to call for who does it in pieces.
+	 */
+	int (*ask)(struct dev *dev, uint32_t what, uint64_t *at, const char **why);
+
 	/* The largest dev->size that the storage has room for as it is, in bytes. NULL: that is nothing but dev->size. */
 	uint64_t (*most)(const struct dev *dev);
 };

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAGIC	0x75626c6b63686731ULL	/* "ublkchg1" */
+#define MAGIC	0x75626c6b63686732ULL	/* "ublkchg2" */
 
 /* head: a page, then what is touched, then the states; all in whole pages */
 static uint64_t states_len(uint64_t size, uint64_t page)

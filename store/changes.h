@@ -37,13 +37,7 @@ struct changes_head {
 	uint64_t offset;	/* in the file */
 	uint64_t page;		/* bytes */
 	uint64_t epoch;		/* counts the times that pages have gone back to the file; changed by the server */
-	uint64_t given;		/* pages from the first one on that need not be looked at for that */
-	uint32_t giving;	/* set by commit: what was sent is in the file for good. Cleared by the server, when it is done */
-	uint32_t lock;		/* enum lock_ask: asked by commit, LOCK_NOTHING when the server has done it */
-	int32_t lock_res;	/* what came of it: 0 or -errno */
 };
-
-enum lock_ask { LOCK_NOTHING, LOCK_TO_WRITE, LOCK_TO_READ };
 
 #define CHANGES_NAME	"ublk-changes"		/* of the memfd */
 #define CHANGES_LOCKS	64

@@ -116,15 +116,3 @@ int commit_write(struct changes *c, int fd)
 		n = -errno;
 	return (int)n;
 }
-
-void commit_give(struct changes *c)
-{
-	c->head->given = 0;
-	__atomic_store_n(&c->head->giving, 1, __ATOMIC_RELEASE);
-}
-
-bool commit_given(const struct changes *c, uint64_t *done)
-{
-	*done = __atomic_load_n(&c->head->given, __ATOMIC_RELAXED);
-	return !__atomic_load_n(&c->head->giving, __ATOMIC_ACQUIRE);
-}

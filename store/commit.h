@@ -16,13 +16,4 @@
  */
 int commit_write(struct changes *c, int fd);
 
-/*
- * Tell the server that what was sent is in the file for good. It gives that
- * back with the next requests: see commit_given().
- */
-void commit_give(struct changes *c);
-
-/* Has the server given back all of it? Pages from the first one on that it has looked at, if not, in *done. */
-bool commit_given(const struct changes *c, uint64_t *done);
-
 #endif

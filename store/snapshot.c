@@ -16,6 +16,7 @@
  * out of date only if a commit has written the page meanwhile, of which epoch tells.
  */
 #include "include/backend.h"
+#include "host/mailbox.h"
 #include "lib/say.h"
 #include "lib/sys.h"
 #include "store/changes.h"
@@ -30,7 +31,7 @@
 #include <unistd.h>
 
 #define MAX_DISCARD	(128U << 20)	/* what giving pages back may take long for is bounded */
-#define GIVE_STRETCHES	256U		/* that one request gives back for commit: 64 MiB, of pages of 4 KiB */
+#define GIVE_STRETCHES	256U		/* that are given back at a time: 64 MiB, of pages of 4 KiB */
 
 extern const struct backend backend_file;
 
@@ -38,7 +39,6 @@ struct snap {
 	struct changes changes;
 	bool direct;			/* O_DIRECT: a read always waits for a disk */
 	bool is_bdev;
-	unsigned giving;		/* 1: a thread gives pages back for commit; any queue's thread */
 };
 
 /* io->way: who hears of an SQE. */
@@ -405,28 +405,18 @@ static void snap_give_stretch(struct changes *c, uint64_t stretch)
 }
 
 /*
- * Commit has written all that was sent to the file, and synced it. Some of it
- * with each request: to give back much memory takes its time.
+ * Commit has written all that was sent to the file, and synced it. A piece at a
+ * time, from page *at on: to give back much memory takes its time.
  */
-static void snap_give(struct snap *s)
+static int snap_give(struct changes *c, uint64_t *at)
 {
-	struct changes *c = &s->changes;
 	const uint64_t nr = changes_pages(c);
-	uint64_t page;
 
-	if (__atomic_exchange_n(&s->giving, 1, __ATOMIC_ACQUIRE))
-		return;		/* another thread does */
-	if (__atomic_load_n(&c->head->giving, __ATOMIC_ACQUIRE)) {	/* or one has just done the last of it */
-		page = c->head->given;
-		for (unsigned i = 0; i < GIVE_STRETCHES && (page = changes_next(c, page)) < nr; i++) {
-			snap_give_stretch(c, page / CHANGES_STRETCH);
-			page = (page / CHANGES_STRETCH + 1) * CHANGES_STRETCH;
-		}
-		c->head->given = page;
-		if (page >= nr)
-			__atomic_store_n(&c->head->giving, 0, __ATOMIC_RELEASE);
+	for (unsigned i = 0; i < GIVE_STRETCHES && (*at = changes_next(c, *at)) < nr; i++) {
+		snap_give_stretch(c, *at / CHANGES_STRETCH);
+		*at = (*at / CHANGES_STRETCH + 1) * CHANGES_STRETCH;
 	}
-	__atomic_store_n(&s->giving, 0, __ATOMIC_RELEASE);
+	return *at < nr ? -EAGAIN : 0;
 }
 
 /*
@@ -434,37 +424,43 @@ static void snap_give(struct snap *s)
  * have a snapshot of it have locked it as this one has. A block device is claimed,
  * and what locks it is udev. To get the one lock the kernel gives up the other.
  */
-static void snap_lock(const struct dev *dev, const struct snap *s, uint32_t ask)
+static int snap_lock(const struct dev *dev, const struct snap *s, int lock, const char **why)
 {
-	struct changes_head *head = s->changes.head;
-	int ret = 0;
+	int err;
 
-	if (!s->is_bdev && flock(dev->fd, (ask == LOCK_TO_WRITE ? LOCK_EX : LOCK_SH) | LOCK_NB))
-		ret = errno == EOPNOTSUPP || errno == ENOLCK ? 0 : -errno;	/* a filesystem without locks */
-	if (ret && flock(dev->fd, LOCK_SH | LOCK_NB))
+	if (s->is_bdev || flock(dev->fd, lock | LOCK_NB) == 0)
+		return 0;
+	err = errno;
+	if (err == EOPNOTSUPP || err == ENOLCK)
+		return 0;	/* a filesystem without locks */
+	if (flock(dev->fd, LOCK_SH | LOCK_NB))
 		notice("the lock on the backing file is lost to somebody else");
-	head->lock_res = ret;
-	(void)__atomic_compare_exchange_n(&head->lock, &ask, LOCK_NOTHING, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+	if (err != EWOULDBLOCK)
+		return -err;
+	*why = "its file is in use: somebody else has locked it, as another snapshot does";
+	return -EBUSY;
 }
 
-/* Commit asks by what it has written into the first page of the changes, and sends a request for us to see it. */
-static inline void snap_hear(const struct dev *dev, struct snap *s)
+static int snap_ask(struct dev *dev, uint32_t what, uint64_t *at, const char **why)
 {
-	const struct changes_head *head = s->changes.head;
-	uint32_t ask;
+	struct snap *s = dev->over;
 
-	if (__builtin_expect(__atomic_load_n(&head->giving, __ATOMIC_ACQUIRE), 0))
-		snap_give(s);
-	ask = __atomic_load_n(&head->lock, __ATOMIC_ACQUIRE);
-	if (__builtin_expect(ask, 0))
-		snap_lock(dev, s, ask);
+	switch (what) {
+	case LETTER_LOCK:
+		return snap_lock(dev, s, LOCK_EX, why);
+	case LETTER_UNLOCK:
+		return snap_lock(dev, s, LOCK_SH, why);
+	case LETTER_GIVE:
+		return snap_give(&s->changes, at);
+	default:
+		return -EINVAL;
+	}
 }
 
 /* ---- the backend ---- */
 
 static int snap_queue(struct queue *q, struct io *io)
 {
-	snap_hear(queue_dev(q), snap_of(q));
 	switch (io->op) {
 	case UBLK_IO_OP_READ:
 		return snap_read(q, io);
@@ -541,4 +537,5 @@ const struct backend backend_snapshot = {
 	.close = snap_close,
 	.queue = snap_queue,
 	.complete = snap_complete,
+	.ask = snap_ask,
 };

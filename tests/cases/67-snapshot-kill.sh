@@ -47,7 +47,7 @@ commits() {	# commit killed at random moments and run again; the server as well,
 		wait $w && done=$((done + 1))
 		model /dev/ublkb0 50 8 $((i + 1000)) model || { echo "after commit $i"; return 1; }
 		[ $((i % 3)) = 0 ] || continue
-		# what it has left to give back goes on by itself; the node may be claimed by a child of the dead one
+		# the server may have been killed a moment ago
 		wait_for 60 ublk commit 0 && cmp img model && model /dev/ublkb0 0 0 0 model || { ublk commit 0; echo "commit $i: the file is not as the model"; return 1; }
 	done
 	[ -z "$1" ] || { touch enough; wait $k; echo "# server killed $(wc -l <kills) times"; }
@@ -56,17 +56,30 @@ commits() {	# commit killed at random moments and run again; the server as well,
 }
 check "commit killed, and run again: the file is as the model" commits ""
 check "commit and server killed, --resilient: the file is as the model" commits --resilient
-dies() {	# without --resilient: commit has the changes, and ends what it has begun
-	img && ublk file img --snapshot -d -q >/dev/null && model /dev/ublkb0 500 8 1 model || return
-	p=$(server)
-	strace -o trace -e trace=pwrite64,fallocate,fdatasync -e inject=fdatasync:delay_enter=400000 ublk commit 0 >out 2>&1 & w=$!
-	wait_for 10 grep -q 'pwrite64\|fallocate' trace
-	kill -9 "$p"
+dies() {	# [--resilient, and there is no successor before commit asks for one]
+	img && ublk file img --snapshot $1 -d -q >/dev/null && model /dev/ublkb0 100 8 1 model || return
+	p=$(server) guard=$(awk '{ print $4 }' /proc/$p/stat)
+	# three writes ask the server for the lock, the next is one of data
+	rm -f trace
+	strace -o trace -e trace=pwrite64,fallocate,fdatasync -e inject=pwrite64:signal=SIGSTOP:when=4 sh -c 'echo $$ >pid; exec ublk commit 0' >out 2>&1 & w=$!
+	wait_for 10 grep -q 'stopped by SIGSTOP' trace || return
+	[ -z "$1" ] || kill -STOP $guard
+	kill -9 $p
+	kill -CONT "$(cat pid)"
+	[ -z "$1" ] || { wait_for 30 grep -q 'fdatasync.* = 0' trace; kill -CONT $guard; }
 	st=0
 	wait $w || st=$?
 	cmp img model && [ $st = 0 ] || { echo "status $st"; cat out; return 1; }
 }
-check "the server dies while commit writes: the file is as the model all the same" dies
+succeeded() {	# its successor gives the memory back, and the lock
+	used=$(ublk list --json | jq '.devices[0].used')
+	[ "$(server)" != "$p" ] && [ "$used" -lt 65536 ] && [ ! -s out ] && ublk file img --snapshot --id 1 -d -q && ublk stop 0 1 ||
+		{ echo "used $used"; cat out; return 1; }
+}
+check "the server dies while commit writes: the file is as the model all the same" dies ""
 wait_for 10 sh -c '[ -z "$(ublk list)" ]' || ublk stop --all
+check "--resilient, the server dies while commit writes: the file is as the model" dies --resilient
+check "--resilient, the server dies while commit writes: its successor takes note" succeeded
+ublk stop --all
 
 nothing_left
