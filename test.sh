@@ -31,13 +31,16 @@ label=unit passed=0 failed=0 skipped=0 failures=()
 # vm_out LINE: show a line of a test, with the label in front, and count it if it is a result
 vm_out() { count "[$label] $1"; }
 
-# count LABELLED: show such a line, and count it
+# count LABELLED: show such a line, and count it, also by its label
+declare -A tally=()
 count() {
+	local result=''
 	case ${1#*] } in
-	"ok - "*) passed=$((passed + 1)) ;;
-	*"FAIL - "*) failed=$((failed + 1)) failures+=("$1") ;; # also behind what something else left on the line
-	"skip - "*) skipped=$((skipped + 1)) ;;
+	"ok - "*) result=passed passed=$((passed + 1)) ;;
+	*"FAIL - "*) result=failed failed=$((failed + 1)) failures+=("$1") ;; # also behind what something else left on the line
+	"skip - "*) result=skipped skipped=$((skipped + 1)) ;;
 	esac
+	[ -z "$result" ] || tally["${1%%] *}] $result"]=$((${tally["${1%%] *}] $result"]:-0} + 1))
 	printf '%s\n' "$1"
 }
 
@@ -142,12 +145,22 @@ vm_for() {
 	vm_boot "$kernel" "$@"
 }
 
-# suite KERNEL...: the cases, $files, on these kernels, one after the other
-suite() {
-	local spec kernel start f
+# take: the next of the machines that are still to be run, "KERNEL CASEFILE..."
+take() {
+	exec 5>"$WORK/lock"
+	flock 5
+	head -n 1 "$WORK/machines"
+	sed -i 1d "$WORK/machines"
+	exec 5>&-
+}
+
+# lane: machines, one after the other, until there are no more
+lane() {
+	local machine spec kernel files
 	export VM_PIDFILE=$WORK/machine.$BASHPID
-	for spec; do
-		label=$spec passed=0 failed=0 skipped=0 start=$SECONDS
+	while machine=$(take) && [ "$machine" ]; do
+		read -r spec files <<<"$machine"
+		label=$spec
 		if ! kernel=$(vm_kernel "$spec"); then
 			# of a list that was asked for it must be there, of all there are it may be gone
 			if [ "$mode" = kernels ]; then vm_out "skip - $spec: its packages cannot be had"
@@ -155,29 +168,28 @@ suite() {
 			continue
 		fi
 		label=$(cat "$kernel/name")
-		# shellcheck disable=SC2046,SC2086 # lists
-		for f in "$(grep -L '^# VM: ' $files)" $(grep -l '^# VM: ' $files); do
-			[ -z "$f" ] || vm_for $f || vm_out "FAIL - $label: the VM can be set up"
-		done
-		printf '[%s] %d passed, %d failed, %d skipped in %d s\n' "$label" "$passed" "$failed" "$skipped" $((SECONDS - start))
+		# shellcheck disable=SC2086 # a list
+		vm_for $files || vm_out "FAIL - $label: the VM can be set up"
 	done
 }
 
-# vms KERNEL...: the cases on these kernels, two at a time: a case waits more than it works
+# vms KERNEL...: the cases on these kernels, two machines at a time: a case waits more than it works
 vms() {
-	local files spec line lanes=('' '') n=0
+	local files shared own spec file line
 	files=$(cases)
+	shared=$(grep -L '^# VM: ' $files) || true
+	own=$(grep -l '^# VM: ' $files) || true
 	vm_need
 	helpers
-	for spec; do
-		vm_kernel "$spec" >/dev/null || true # fetched before they are in each other's way
-		lanes[n++ % 2]+=" $spec"
-	done
+	for spec; do vm_kernel "$spec" >/dev/null || true; done # fetched before they are in each other's way
+	# a dozen a machine, so that both lanes end at about the same time
+	for spec; do [ -z "$shared" ] || xargs -n 12 echo "$spec" <<<"$shared"; done >"$WORK/machines"
+	for spec; do for file in $own; do echo "$spec $file"; done; done >>"$WORK/machines"
 	vm_programs >/dev/null
-	# shellcheck disable=SC2086 # lists
-	exec 6< <(suite ${lanes[0]} & suite ${lanes[1]} & wait)
+	exec 6< <(lane & lane & wait)
 	while IFS= read -r line <&6; do count "$line"; done
 	exec 6<&-
+	for line in "${!tally[@]}"; do echo "$line: ${tally[$line]}"; done | sort
 }
 
 demo() {
