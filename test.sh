@@ -189,6 +189,7 @@ vms() {
 	exec 6< <(lane & lane & wait)
 	while IFS= read -r line <&6; do count "$line"; done
 	exec 6<&-
+	[ ! -s "$WORK/machines" ] || count "[vm] FAIL - all machines were run"
 	for line in "${!tally[@]}"; do echo "$line: ${tally[$line]}"; done | sort
 }
 

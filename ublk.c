@@ -2264,7 +2264,7 @@ static void server_mail(struct server *s)
 	struct letter l;
 
 	s->mailed = false;
-	if (!mail_read(s->mail, &l))
+	if (!mail_read(s->mail, &l) || (l.what != LETTER_UNLOCK && !mail_is_awaited(s->mail)))
 		return;
 	s->ctrl.patient = false;
 	ctrl_set_deadline(&s->ctrl);

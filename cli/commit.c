@@ -34,20 +34,26 @@ struct committing {
 	const char *why;	/* words for a failure that errno does not tell */
 };
 
-/* A server that dies meanwhile has a successor (--resilient), which is asked then, or none. Returns 0 or -errno. */
+/*
+ * A server that dies meanwhile has a successor (--resilient), which is asked then,
+ * or none; one that was to stop and did not is asked again. Returns 0 or -errno.
+ */
 static int commit_ask(struct ctrl *c, struct committing *w, enum letter_what what)
 {
-	const int64_t end = now_ms() + SUCCESSOR_MS;
-	int ret;
+	int64_t end = 0;
+	int ret, server;
 
 	for (;;) {
+		server = 0;
 		w->letter = (struct letter){ .what = what };
-		ret = letter_send(&w->info, &w->letter, &w->why);
-		if ((ret != -ESRCH && ret != -ENOENT) || now_ms() >= end)
+		ret = letter_send(&w->info, &server, &w->letter, &w->why);
+		end = end ? end : now_ms() + SUCCESSOR_MS;
+		if ((ret != -ESRCH && ret != -ENOENT && ret != -ECANCELED) || now_ms() >= end)
 			break;
 		ctrl_set_deadline(c);
 		if (ctrl_get_info(c, w->info.dev_id) || c->info.state == UBLK_S_DEV_DEAD)
 			break;
+		w->info = c->info;
 		nap_ms(TICK_MS);
 	}
 	c->step = STEP_COMMIT;
@@ -57,7 +63,7 @@ static int commit_ask(struct ctrl *c, struct committing *w, enum letter_what wha
 /* The device is ours alone from here on. Returns 0 or -errno. */
 static int commit_claim(struct ctrl *c, struct committing *w, char *text, size_t len)
 {
-	w->node = dev_claim(c, w->info.dev_id, O_DIRECT, text, len);
+	w->node = dev_claim(c, w->info.dev_id, text, len);
 	return w->node < 0 ? w->node : dev_flush(c, w->info.dev_id);
 }
 
@@ -72,6 +78,8 @@ static int commit_attach(struct committing *w)
 	if (!ret)
 		ret = changes_attach(&w->changes, fd_reopen(fd, O_RDWR));
 	fd_close(fd);
+	if (ret == -EINVAL)
+		w->why = "its server is of another version of ublk; \"ublk save\" keeps what the disk has";
 	if (ret)
 		return ret;
 	path = fd_path(w->file);
@@ -102,6 +110,7 @@ static int commit_all(struct ctrl *c, struct committing *w, int fd)
 /* The file is opened for writing only now. */
 static int commit_to_file(struct ctrl *c, struct committing *w)
 {
+	struct committing end;
 	struct stat st;
 	int ret, fd;
 
@@ -116,11 +125,13 @@ static int commit_to_file(struct ctrl *c, struct committing *w)
 	}
 	/* alone, also among those who have the file */
 	ret = commit_ask(c, w, LETTER_LOCK);
-	if (!ret)
+	if (!ret) {
 		ret = commit_all(c, w, fd);
+		/* whatever has become of it: the next snapshot of the file need not wait for this one to go */
+		end = *w;
+		(void)commit_ask(c, &end, LETTER_UNLOCK);
+	}
 	close(fd);
-	/* whatever has become of it: the next snapshot of the file need not wait for this one to go */
-	(void)commit_ask(c, w, LETTER_UNLOCK);
 	return ret;
 }
 

@@ -150,15 +150,17 @@ int server_files(const struct ublksrv_ctrl_dev_info *info, int pid, const char *
 	return ret < 0 ? ret : *mem < 0 ? *mem : 0;
 }
 
-int letter_send(const struct ublksrv_ctrl_dev_info *info, struct letter *l, const char **why)
+int letter_send(const struct ublksrv_ctrl_dev_info *info, int *server, struct letter *l, const char **why)
 {
-	const int pid = usage_server(info->dev_id, info->ublksrv_pid);
 	int pidfd, fd, mail, ret;
 
-	if (pid <= 0)
+	if (!*server)
+		*server = usage_server(info->dev_id, info->ublksrv_pid);
+	*why = "it has no server";
+	if (*server <= 0)
 		return -ESRCH;
-	pidfd = pidfd_of(pid);
-	ret = server_files(info, pid, MAILBOX_NAME, &fd, NULL);
+	pidfd = pidfd_of(*server);
+	ret = server_files(info, *server, MAILBOX_NAME, &fd, NULL);
 	mail = ret ? ret : fd_reopen(fd, O_RDWR);
 	ret = mail < 0 ? mail : mailbox_ask(mail, pidfd, l, !info_is_others(info), ANSWER_MS);
 	*why = mail == -ENOENT ? "its server is of an earlier ublk, which cannot" :
@@ -231,13 +233,13 @@ int dev_look(struct ctrl *c, const char *name)
 	return ret ? ret : ctrl_get_info(c, id);
 }
 
-int dev_claim(struct ctrl *c, uint32_t id, int flags, char *text, size_t len)
+int dev_claim(struct ctrl *c, uint32_t id, char *text, size_t len)
 {
 	int fd, ret = dev_ask(c, id, true, text, len);
 
 	if (ret)
 		return ret;
-	fd = node_try(node_path(id).s, O_RDONLY | O_EXCL | flags, mounts_lack_nodes());
+	fd = node_try(node_path(id).s, O_RDONLY | O_EXCL, mounts_lack_nodes());
 	return fd < 0 ? -errno : fd;
 }
 

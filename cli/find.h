@@ -32,10 +32,10 @@ int dev_look(struct ctrl *c, const char *name);
 
 /*
  * Have a live device that nobody uses to ourselves, for as long as the descriptor
- * that this returns is open: of its node, for reading, with these flags besides.
- * Or -errno; -EBUSY: it is in use, text may say by what.
+ * that this returns is open: of its node, for reading. Or -errno; -EBUSY: it is in
+ * use, text may say by what.
  */
-int dev_claim(struct ctrl *c, uint32_t id, int flags, char *text, size_t len);
+int dev_claim(struct ctrl *c, uint32_t id, char *text, size_t len);
 
 /* What -errno of dev_resolve() means, or NULL: as strerror() has it. */
 const char *resolve_why(int err);
@@ -55,11 +55,12 @@ int server_files(const struct ublksrv_ctrl_dev_info *info, int pid, const char *
 
 /*
  * Ask a device's server, and wait for its answer, which *l becomes: so long as
- * the server says that it is at it, or, of another user's, half a minute. Returns
- * 0 or -errno with *why, words for it or NULL; -ESRCH: it has no server, or no
+ * the server says that it is at it, or, of another user's, half a minute. *server
+ * is the process to ask, or 0: whichever serves it, which it becomes. Returns 0 or
+ * -errno with *why, words for it or NULL; -ESRCH: it has no such server, or no
  * more, -ENOENT: that cannot be asked, or not yet.
  */
-int letter_send(const struct ublksrv_ctrl_dev_info *info, struct letter *l, const char **why);
+int letter_send(const struct ublksrv_ctrl_dev_info *info, int *server, struct letter *l, const char **why);
 
 /* For root: made by another user, whose word all is that its server has to say. Others get no further than their own. */
 bool info_is_others(const struct ublksrv_ctrl_dev_info *info);

@@ -5,22 +5,20 @@
 #include "cli/verbs.h"
 #include "host/fail.h"
 #include "host/nodes.h"
-#include "host/process.h"
 #include "host/usage.h"
 #include "lib/say.h"
 #include "lib/sys.h"
 #include "lib/text.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
 /* A resize under way. */
 struct resizing {
 	uint32_t id;
 	uint64_t size;		/* to have, bytes; 0: as much as there is */
 	uint64_t before;	/* that it has */
+	int server;		/* process, that both questions are for; 0: not asked yet */
 	int node;		/* of a device that shrinks: claimed, so that nobody else uses it; or -1 */
 	struct letter letter;
 	const char *why;	/* words for a failure that errno does not tell */
@@ -45,7 +43,7 @@ static const char *resize_refused(const struct ctrl *c)
 static int resize_ask(const struct ctrl *c, struct resizing *r, enum letter_what what)
 {
 	r->letter = (struct letter){ .what = what, .size = r->size };
-	return letter_send(&c->info, &r->letter, &r->why);
+	return letter_send(&c->info, &r->server, &r->letter, &r->why);
 }
 
 /* The size to have, where that is what there is. Returns 0 or -errno. */
@@ -67,7 +65,7 @@ static int resize_claim(struct ctrl *c, struct resizing *r, char *text, size_t l
 		r->why = "a partition ends behind that; --force cuts it off";
 		return -EINVAL;
 	}
-	r->node = dev_claim(c, r->id, 0, text, len);
+	r->node = dev_claim(c, r->id, text, len);
 	return r->node < 0 ? r->node : 0;
 }
 

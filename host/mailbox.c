@@ -47,7 +47,7 @@ bool mail_read(struct mail *m, struct letter *l)
 	if (__atomic_load_n(&m->box->asked, __ATOMIC_RELAXED) != asked)
 		return false;
 	m->number = asked;
-	return mail_is_awaited(m);
+	return true;
 }
 
 void mail_beat(struct mail *m)

@@ -3,8 +3,8 @@
  * mailbox: what a server is asked while it serves, and what it answers. A page
  * in a memfd: whoever may look at what the server has open can open it as well,
  * and nobody else, so it has no name that others could take. Who asks has it
- * locked, from the question until he has the answer; what nobody waits for any
- * more is not done.
+ * locked, from the question until he has the answer. What nobody waits for any
+ * more is not begun, but for LETTER_UNLOCK.
  */
 #ifndef HOST_MAILBOX_H
 #define HOST_MAILBOX_H
@@ -49,7 +49,7 @@ struct mail {
 /* Make it, for as long as the process lives. NULL: it cannot be had. */
 struct mail *mail_make(void);
 
-/* What it was asked, if it was, and somebody waits for the answer. m may be NULL. */
+/* What it was asked, if it was and has not been read yet. m may be NULL. */
 bool mail_read(struct mail *m, struct letter *l);
 
 /* Does somebody wait for it still? */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The contract between the loop and a backend. Whoever writes a third backend
- * needs this page and no other; README works through one in 40 lines.
+ * The contract between the loop and a backend. Whoever writes another backend
+ * needs this page and no other (but for ask()); README works through one in 40 lines.
  *
  * A backend answers requests. It sees bytes, never sectors, and never sees a
  * ring, a tag's state or the driver. The loop has checked every request before

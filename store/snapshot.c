@@ -31,7 +31,9 @@
 #include <unistd.h>
 
 #define MAX_DISCARD	(128U << 20)	/* what giving pages back may take long for is bounded */
+#ifndef GIVE_STRETCHES
 #define GIVE_STRETCHES	256U		/* that are given back at a time: 64 MiB, of pages of 4 KiB */
+#endif
 
 extern const struct backend backend_file;
 

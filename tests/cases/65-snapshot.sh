@@ -74,8 +74,10 @@ many() {	# 32 at once, each with its own content
 check "32 of one file at once, each with its own content; none is committed" many
 
 synced() {	# commit says that it is done when the file has been synced, and only then is memory given back
-	img 1 && snap && model /dev/ublkb0 200 8 1 model && strace -o trace -e trace=pwrite64,fallocate,fdatasync ublk commit 0 || return
-	grep -q pwrite64 trace && grep '^[a-z]' trace | tail -n 1 | grep -q '^fdatasync.* = 0$' && [ "$(grep -c fdatasync trace)" = 1 ] || { tail -n 5 trace; return 1; }
+	img 1 && snap && model /dev/ublkb0 200 8 1 model && strace -y -o trace -e trace=pwrite64,fallocate,fdatasync ublk commit 0 || return
+	# three writes are a letter: one before, that asks for the lock, two after
+	grep -q pwrite64.*img trace && grep img trace | tail -n 1 | grep -q '^fdatasync.* = 0$' && [ "$(grep -c fdatasync trace)" = 1 ] &&
+		[ "$(sed /fdatasync/q trace | grep -c ublk-mail)" = 3 ] && [ "$(grep -c ublk-mail trace)" = 9 ] || { tail -n 5 trace; return 1; }
 	model /dev/ublkb0 200 8 2 model && strace -o trace -e trace=fdatasync -e inject=fdatasync:error=EIO ublk commit 0 2>err && return 1
 	grep -q 'Input/output' err && [ "$(ublk list --json | jq '.devices[0].used')" -gt 65536 ] && ublk commit 0 && ublk stop 0 && cmp model img
 }

@@ -2,6 +2,7 @@
 /* snapshot: pages of the file, in memory and zero, against a model, and the commit of them */
 #include "tests/unit/test.h"
 #include "ublk.c"
+#define GIVE_STRETCHES 1
 #include "store/changes.c"
 #include "store/commit.c"
 #include "store/snapshot.c"
@@ -285,6 +286,15 @@ static bool give(struct bench *b, uint64_t *at)
 	return backend_snapshot.ask(queue_dev(&b->queue), LETTER_GIVE, at, &why) == -EAGAIN;
 }
 
+static bool give_all(struct bench *b)
+{
+	uint64_t at = 0;
+
+	while (give(b, &at))
+		;
+	return true;
+}
+
 /* Commit, in steps, while requests are under way. */
 static void test_commit(void)
 {
@@ -306,8 +316,7 @@ static void test_commit(void)
 	CHECK("commit: what goes on meanwhile is as in a model", ok);
 	ok = ok && commit_write(c, b->fd) == 0 && file_is(b, model);
 	CHECK("commit: the file is as the model", ok);
-	for (at = 0; give(b, &at);)
-		;
+	give_all(b);
 	CHECK("commit: all is given back, and reads as the file", ok && bench_is_model(b) && changes_none(b));
 	bench_close(b);
 }
@@ -319,7 +328,6 @@ static void test_commit_late(void)
 	bool ok = bench_open(b, 5), zero = false;
 	struct changes *c = bench_changes(b);
 	struct io io = { .op = UBLK_IO_OP_WRITE, .len = 8192, .buf = bufs[1] };
-	uint64_t at = 0;
 
 	memset(bufs[1], 1, 8192);
 	memset(model, 1, 8192);
@@ -329,7 +337,7 @@ static void test_commit_late(void)
 	io = (struct io){ .op = UBLK_IO_OP_WRITE, .len = 4096, .buf = bufs[1] };
 	ok = ok && backend_snapshot.queue(&b->queue, &io) == 4096;
 	/* of the first page's old content: as if it had been written */
-	ok = ok && pwrite(b->fd, model + 4096, 4096, OFFSET + 4096) == 4096 && !give(b, &at) && bench_is_model(b) &&
+	ok = ok && pwrite(b->fd, model + 4096, 4096, OFFSET + 4096) == 4096 && give_all(b) && bench_is_model(b) &&
 	     changes_state(c, 0) == PAGE_MEMORY && changes_state(c, 1) == PAGE_FILE;
 	CHECK("commit: a page that has changed since it was sent stays in memory", ok);
 	bench_close(b);
@@ -357,14 +365,13 @@ static void test_commit_fill(void)
 	bool ok = bench_open(b, 6);
 	struct changes *c = bench_changes(b);
 	struct io slow = { .op = UBLK_IO_OP_WRITE, .off = 0, .len = 512, .buf = bufs[1] }, io;
-	uint64_t at = 0;
 
 	ok = ok && backend_snapshot.queue(&b->queue, &slow) == IO_QUEUED;
 	fake_take(&b->fake, &b->queue.ring);
 	ok = ok && pread(b->fd, bufs[1] + IO_MAX, 4096, OFFSET) == 4096;	/* but its CQE comes late */
 	memset(bufs[2], 9, 4096);
 	io = (struct io){ .op = UBLK_IO_OP_WRITE, .len = 4096, .buf = bufs[2] };
-	ok = ok && backend_snapshot.queue(&b->queue, &io) == 4096 && commit_write(c, b->fd) == 0 && !give(b, &at);
+	ok = ok && backend_snapshot.queue(&b->queue, &io) == 4096 && commit_write(c, b->fd) == 0 && give_all(b);
 	ok = ok && changes_state(c, 0) == PAGE_FILE;
 	ok = ok && backend_snapshot.complete(&b->queue, &slow, 4096) == IO_QUEUED;	/* it is read once more */
 	fake_take(&b->fake, &b->queue.ring);
