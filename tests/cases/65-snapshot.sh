@@ -143,6 +143,28 @@ readonly_media() {	# what cannot be written: a snapshot all the same, and commit
 	cmp -n 40960 before /dev/ublkb0 && ublk stop 0 && umount /mnt && [ $st = 1 ] && grep -q 'Read-only\|opened for writing' err || { echo "status $st"; cat err; return 1; }
 }
 check "on a read-only medium; commit is refused, and what was written stays" readonly_media
+cat >readme <<-'R'	# README, "A disk to try things on", as it stands
+	dev=$(ublk file /dev/sdb1 --snapshot -d)
+	e2fsck -fy $dev                     # /dev/sdb1 is only read; 1: it has repaired something
+	mount -o ro $dev /mnt               # look
+	umount /mnt
+R
+cat >readme.keep <<-'R'
+	ublk commit $dev                    # keep it: the changes are written to /dev/sdb1
+	ublk stop $dev                      # or throw it away
+R
+rescue() {	# a partition of a rescue user's, damaged
+	mkfs.ext4 -qF /dev/ram0 && mount /dev/ram0 /mnt && tree /mnt/t && umount /mnt || return
+	dd if=/dev/zero of=/dev/ram0 bs=4k seek=10 count=3 conv=notrunc,fsync 2>/dev/null
+	dd if=/dev/ram0 of=before bs=1M 2>/dev/null
+	ln -sf ram0 /dev/sdb1
+	e2fsck -fn /dev/ram0 >/dev/null 2>&1 && { echo "not damaged"; return 1; }
+	. ./readme >/dev/null 2>&1
+	same before /dev/ram0 || { echo "written to"; return 1; }
+	e2fsck -fn $dev >/dev/null 2>&1 || { echo "not repaired"; return 1; }
+	. ./readme.keep && rm /dev/sdb1 && e2fsck -fn /dev/ram0 >/dev/null 2>&1 && [ -z "$(ublk list)" ]
+}
+check "README's commands, on a damaged partition" rescue
 rmmod brd
 
 nothing_left
