@@ -122,8 +122,8 @@ static void check_features(struct checks *r, const struct ctrl *c)
 		   "copies through a buffer for each request: zero copy takes Linux 6.16");
 }
 
-/* What users need to make devices, one line a condition. Can they? */
-static bool check_users(struct checks *r, const struct ctrl *c)
+/* What users need to make devices, one line a condition; asked: c knows the driver. Can they? */
+static bool check_users(struct checks *r, const struct ctrl *c, bool asked)
 {
 	static const char *const dirs[] = { "/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib" };
 	const bool kernel = c->features & UBLK_F_QUIESCE;
@@ -131,7 +131,7 @@ static bool check_users(struct checks *r, const struct ctrl *c)
 	char path[64];
 	struct stat st;
 
-	if (c->features)
+	if (asked)	/* one that does not tell its features is an earlier one */
 		check_line(r, kernel ? "ok" : "missing", "without root: kernel", "Linux 6.16%s", kernel ? "" : " or later lets users make devices");
 	open = stat(CTRL_NODE, &st) == 0 && (process_is_admin() ? st.st_mode & 02 || st.st_uid || (st.st_mode & 020 && st.st_gid) :
 								  access(CTRL_NODE, R_OK | W_OK) == 0);
@@ -171,6 +171,7 @@ static void check_control(struct checks *r, bool uring)
 {
 	const bool admin = process_is_admin();
 	struct ctrl *c = ctrl_own();
+	bool asked;
 	int ret = ctrl_open_node(c, false);
 
 	if (ret == -ENOENT && mounts_leave() == 0)
@@ -182,14 +183,15 @@ static void check_control(struct checks *r, bool uring)
 			   strerror(-ret), denied ? "; " HINT_ROOT : "");
 		r->status = denied ? EXIT_PERMISSION : EXIT_NO_DRIVER;
 		if (denied)
-			(void)check_users(r, c);
+			(void)check_users(r, c, false);
 		return;
 	}
 	check_line(r, "ok", "control node", CTRL_NODE);
 	check_limit(r);
-	if (uring && ctrl_open(c, false) == 0)
+	asked = uring && ctrl_open(c, false) == 0;
+	if (asked)
 		check_features(r, c);
-	r->status = check_users(r, c) || admin ? 0 : EXIT_PERMISSION;
+	r->status = check_users(r, c, asked) || admin ? 0 : EXIT_PERMISSION;
 	ctrl_close(c);
 }
 
