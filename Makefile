@@ -13,7 +13,7 @@ CROSS = $(or $(cross_$(ARCH)),$(error ARCH=$(ARCH): x86_64, aarch64, riscv64 or 
 CC = $(CROSS)gcc
 endif
 # musl is for who wants it small, so the compiler may look at all of it at once; gcc knows -Oz since 12
-small := $(if $(shell $(CC) -Oz -E -x c /dev/null 2>/dev/null),-Oz,-Os) -fno-tree-loop-optimize
+small := $(if $(shell $(CC) -Oz -E -x c /dev/null 2>/dev/null),-Oz,-Os) -fno-tree-loop-optimize -fno-thread-jumps
 CFLAGS ?= $(if $(findstring musl,$(CC)),$(small) -flto -flto-partition=one,-O2) -g
 PREFIX ?= /usr/local
 UDEVDIR ?= $(PREFIX)/lib/udev/rules.d

@@ -218,7 +218,7 @@ static int file_punch(struct queue *q, struct io *io)
 	if ((first | end) % align) {
 		if (io->op == UBLK_IO_OP_WRITE_ZEROES)
 			return -EOPNOTSUPP;	/* the block layer then writes them */
-		first = (first + align - 1) / align * align;
+		first = round_up(first, align);
 		end = end / align * align;
 		if (first >= end)
 			return 0;
@@ -741,7 +741,7 @@ static uint32_t bdev_max_rw(dev_t devno)
  */
 static void file_probe_punch(struct dev *dev, const struct stat *st, struct file *f)
 {
-	const uint64_t beyond = ((uint64_t)st->st_size + 8191) / 4096 * 4096;
+	const uint64_t beyond = round_up((uint64_t)st->st_size + 4096, 4096);
 	bool can;
 
 	f->punch_align = 1;
@@ -986,10 +986,11 @@ static uint64_t file_most(const struct dev *dev)
 }
 
 /* What is behind a smaller size stays in the file, and what is behind a larger one is seen, as far as there is something. */
-static int file_resize(const struct queue *q, struct dev *dev, uint64_t size, const char **why)
+static int file_resize(const struct queue *q, struct dev *dev, uint64_t size, uint64_t *at, const char **why)
 {
 	const struct file *f = dev->priv;
 
+	(void)at;
 	/* one that has lost its end since is not given another by who takes over */
 	if (!q || size <= dev->size || size <= file_most(dev))
 		return 0;

@@ -42,7 +42,6 @@ struct mem {
 	struct ram ram;		/* --resilient: with a descriptor */
 	bool keeps;		/* --prealloc: what is there stays */
 	uint64_t taken;		/* of that: the bytes that are there, from the start */
-	struct { uint64_t off, end, at; } cut;	/* mem_cut(): of what, and how far it has got */
 	char *zeroes;		/* max_io bytes that nobody writes */
 
 	/*
@@ -487,34 +486,29 @@ static int mem_queue(struct queue *q, struct io *io)
 }
 
 /*
- * Give back the pages of a range that nobody can ask for, a piece of it: the loop
- * serves nobody meanwhile. Of a WRITE that has come in before and is copied there
+ * Give back the pages of a range that nobody can ask for, a piece of it from *at on
+ * (0: from its beginning): the loop serves nobody meanwhile. Of a WRITE that has come in before and is copied there
  * later the page is known to be there; so this is done when a device shrinks and
  * again before it grows. Where nobody serves (q is NULL) it is left for that. Returns 0 when all is, -EAGAIN, or another -errno.
  */
-static int mem_cut(const struct queue *q, struct mem *m, uint64_t off, uint64_t end)
+static int mem_cut(const struct queue *q, struct mem *m, uint64_t off, uint64_t end, uint64_t *at)
 {
 	uint64_t n;
 	int ret;
 
-	if (!q || off >= end)
+	if (*at < off)
+		*at = off;
+	if (!q || *at >= end)
 		return 0;
-	if (m->cut.off != off || m->cut.end != end) {
-		m->cut.off = m->cut.at = off;
-		m->cut.end = end;
-	}
-	n = end - m->cut.at < MAX_CUT ? end - m->cut.at : MAX_CUT;
-	ret = mem_drop(q, m, m->cut.at, n);
-	m->cut.at += n;
-	if (!ret && m->cut.at < end)
-		return -EAGAIN;
-	m->cut.end = 0;
-	return ret;
+	n = end - *at < MAX_CUT ? end - *at : MAX_CUT;
+	ret = mem_drop(q, m, *at, n);
+	*at += n;
+	return !ret && *at < end ? -EAGAIN : ret;
 }
 
-static int mem_shrink(const struct queue *q, struct mem *m, uint64_t size, uint64_t page)
+static int mem_shrink(const struct queue *q, struct mem *m, uint64_t size, uint64_t page, uint64_t *at)
 {
-	int ret = mem_cut(q, m, page, m->ram.len);
+	int ret = mem_cut(q, m, page, m->ram.len, at);
 
 	if (ret)
 		return ret;
@@ -532,7 +526,7 @@ static int mem_shrink(const struct queue *q, struct mem *m, uint64_t size, uint6
 	return 0;
 }
 
-static int mem_resize(const struct queue *q, struct dev *dev, uint64_t size, const char **why)
+static int mem_resize(const struct queue *q, struct dev *dev, uint64_t size, uint64_t *at, const char **why)
 {
 	struct mem *m = dev->priv;
 	const uint64_t page = round_up(size, m->ram.page), before = round_up(dev->size, m->ram.page);
@@ -540,9 +534,9 @@ static int mem_resize(const struct queue *q, struct dev *dev, uint64_t size, con
 	int ret;
 
 	if (size <= dev->size)
-		return mem_shrink(q, m, size, page);
+		return mem_shrink(q, m, size, page, at);
 	/* addresses that it had before, unless they have begun to be taken */
-	ret = before < was && m->taken <= before ? mem_cut(q, m, before, was) : 0;
+	ret = before < was && m->taken <= before ? mem_cut(q, m, before, was, at) : 0;
 	if (ret)
 		return ret;
 	ret = ram_grow(&m->ram, size);

@@ -2023,11 +2023,12 @@ static int server_fit(struct server *s, uint64_t size)
 {
 	const struct queue *q = s->ctrl.serving;
 	const unsigned signals = s->signals;
+	uint64_t at = 0;
 	int ret;
 
 	if (size < s->dev.size)
 		__atomic_store_n(&s->dev.size, size, __ATOMIC_RELAXED);
-	while ((ret = s->be->resize(q, &s->dev, size, &s->why)) == -EAGAIN)
+	while ((ret = s->be->resize(q, &s->dev, size, &at, &s->why)) == -EAGAIN)
 		if (q && !server_goes_on(s, signals))
 			return -ECANCELED;
 	/* the driver announces it after this, in a system call */

@@ -38,15 +38,14 @@ struct committing {
  * A server that dies meanwhile has a successor (--resilient), which is asked then,
  * or none; one that was to stop and did not is asked again. Returns 0 or -errno.
  */
-static int commit_ask(struct ctrl *c, struct committing *w, enum letter_what what)
+static int commit_ask(struct ctrl *c, struct committing *w, enum letter_what what, struct letter *l, const char **why)
 {
 	int64_t end = 0;
-	int ret, server;
+	int ret;
 
 	for (;;) {
-		server = 0;
-		w->letter = (struct letter){ .what = what };
-		ret = letter_send(&w->info, &server, &w->letter, &w->why);
+		*l = (struct letter){ .what = what };
+		ret = letter_send(&w->info, &w->pid, l, why);
 		end = end ? end : now_ms() + SUCCESSOR_MS;
 		if ((ret != -ESRCH && ret != -ENOENT && ret != -ECANCELED) || now_ms() >= end)
 			break;
@@ -54,6 +53,7 @@ static int commit_ask(struct ctrl *c, struct committing *w, enum letter_what wha
 		if (ctrl_get_info(c, w->info.dev_id) || c->info.state == UBLK_S_DEV_DEAD)
 			break;
 		w->info = c->info;
+		w->pid = 0;
 		nap_ms(TICK_MS);
 	}
 	c->step = STEP_COMMIT;
@@ -101,7 +101,7 @@ static int commit_all(struct ctrl *c, struct committing *w, int fd)
 		w->why = "it is being written to";
 	if (ret)
 		return ret;
-	ret = commit_ask(c, w, LETTER_GIVE);
+	ret = commit_ask(c, w, LETTER_GIVE, &w->letter, &w->why);
 	if (ret)
 		notice("%s: all of it is in the file, but its server has not taken note", node_path(w->info.dev_id).s);
 	return ret == -ETIME ? ret : 0;
@@ -110,7 +110,8 @@ static int commit_all(struct ctrl *c, struct committing *w, int fd)
 /* The file is opened for writing only now. */
 static int commit_to_file(struct ctrl *c, struct committing *w)
 {
-	struct committing end;
+	struct letter last;	/* whose words nobody wants: those of what went wrong stay */
+	const char *unsaid;
 	struct stat st;
 	int ret, fd;
 
@@ -124,12 +125,11 @@ static int commit_to_file(struct ctrl *c, struct committing *w)
 		return fd;
 	}
 	/* alone, also among those who have the file */
-	ret = commit_ask(c, w, LETTER_LOCK);
+	ret = commit_ask(c, w, LETTER_LOCK, &w->letter, &w->why);
 	if (!ret) {
 		ret = commit_all(c, w, fd);
 		/* whatever has become of it: the next snapshot of the file need not wait for this one to go */
-		end = *w;
-		(void)commit_ask(c, &end, LETTER_UNLOCK);
+		(void)commit_ask(c, w, LETTER_UNLOCK, &last, &unsaid);
 	}
 	close(fd);
 	return ret;

@@ -172,16 +172,15 @@ struct backend {
 	 * behind one that dev->size has become. In the thread of queue 0, while
 	 * all of them serve; q is that, or NULL in a server that takes over a
 	 * device which has had the size before. Returns 0, -EAGAIN to be called
-	 * again when requests have been served, or another -errno with *why as
-	 * of open(), and the device goes on as it was. NULL: its devices stay as
-	 * large as they are.
+	 * again when requests have been served (*at is 0 at first, and kept from
+	 * call to call), or another -errno with *why as of open(), and the device
+	 * goes on as it was. NULL: its devices stay as large as they are.
 	 */
-	int (*resize)(const struct queue *q, struct dev *dev, uint64_t size, const char **why);
+	int (*resize)(const struct queue *q, struct dev *dev, uint64_t size, uint64_t *at, const char **why);
 
 	/*
 	 * What else others may ask of a device, as enum letter_what of
-	 * host/mailbox.h has it. Called, and called again, as resize() is: *at
-	 * is 0 at first, and kept from call to call for who does it in pieces.
+	 * host/mailbox.h has it. Called, and called again, as resize() is.
 	 */
 	int (*ask)(struct dev *dev, uint32_t what, uint64_t *at, const char **why);
 
