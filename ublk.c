@@ -99,7 +99,7 @@
 #include <unistd.h>
 
 #define DEADLINE_MS	30000		/* nothing waits longer, unless the user says so */
-#define DYING_MS	3000		/* that a killed process may take to close its files */
+#define DYING_MS	10000		/* that a killed process may take to close its files: drivers before 6.7 look every 5 s */
 #define PROBE_END_MS	1000		/* that the probe may take to end, where it has not been asked for anything */
 
 /* ---- queues, tags and the loop ---- */
