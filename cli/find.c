@@ -135,8 +135,10 @@ int server_files(const struct ublksrv_ctrl_dev_info *info, int pid, const char *
 	if (file)
 		*file = -ENOENT;
 	text_print(path, sizeof(path), "/proc/%d/fd", pid);
-	if (!dir_open(&fds, AT_FDCWD, path))
-		return -errno;
+	if (!dir_open(&fds, AT_FDCWD, path)) {
+		ret = -errno;	/* a zombie's is nobody's but root's */
+		return usage_server(info->dev_id, pid) == pid ? ret : -ESRCH;
+	}
 	/* now that its descriptors are held it may die, but the number is not another's */
 	if (usage_server(info->dev_id, pid) != pid) {
 		dir_close(&fds);
