@@ -1578,6 +1578,8 @@ int dev_del(struct ctrl *c, uint32_t id)
 		return ret;
 	ret = ctrl_simple(c, STEP_DEL, UBLK_CMD_DEL_DEV_ASYNC, id, 0);
 	if (ret == -EOPNOTSUPP || ret == -EINVAL) {
+		/* whoever has it open is to get errors, not to wait as well */
+		(void)ctrl_simple(c, STEP_STOP, UBLK_CMD_STOP_DEV, id, 0);
 		while (usage_seen(id, USAGE_MAPPED, text, sizeof(text))) {
 			if (!ctrl_left(c))
 				return -EBUSY;

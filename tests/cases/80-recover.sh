@@ -126,7 +126,7 @@ gives_up() {	# a server that dies at once, each time: errors to the clients, not
 	# Sixteen that have not lived are the end, be it that one has gone before it was killed. What then removes the
 	# device leads no session, and is killed once.
 	n=0 last= remover=
-	end=$(($(uptime_ms) + 180000))	# drivers before 6.7 notice a death after 5 s
+	end=$(($(uptime_ms) + 60000))
 	while [ -e /dev/ublkb0 ] && [ "$(uptime_ms)" -lt $end ]; do
 		kid= # of a line without an end
 		read -r kid more <"/proc/$guard/task/$guard/children"
