@@ -486,10 +486,12 @@ static int mem_queue(struct queue *q, struct io *io)
 }
 
 /*
- * Give back the pages of a range that nobody can ask for, a piece of it from *at on
- * (0: from its beginning): the loop serves nobody meanwhile. Of a WRITE that has come in before and is copied there
- * later the page is known to be there; so this is done when a device shrinks and
- * again before it grows. Where nobody serves (q is NULL) it is left for that. Returns 0 when all is, -EAGAIN, or another -errno.
+ * Give back the pages of a range that nobody can ask for, a piece of it from *at
+ * on (0: from its beginning): the loop serves nobody meanwhile. Of a WRITE that
+ * has come in before and is copied there later the page is known to be there; so
+ * this is done when a device shrinks and again before it grows. Where nobody
+ * serves (q is NULL) it is left for that. Returns 0 when all is, -EAGAIN, or
+ * another -errno.
  */
 static int mem_cut(const struct queue *q, struct mem *m, uint64_t off, uint64_t end, uint64_t *at)
 {
