@@ -882,7 +882,8 @@ static void file_choose(struct dev *dev, const struct options *o, struct file *f
 	one.buf = block;
 	if (rw_try(dev, &one, (off_t)f->base) != -EOPNOTSUPP)
 		f->read_how = f->write_how = HOW_NOWAIT;
-	else if (is_on(dev->fd, TMPFS_MAGIC) || is_on(dev->fd, RAMFS_MAGIC))
+	/* a disk's node is on devtmpfs, which has the number of tmpfs */
+	else if (!f->is_bdev && (is_on(dev->fd, TMPFS_MAGIC) || is_on(dev->fd, RAMFS_MAGIC)))
 		f->read_how = f->write_how = HOW_INLINE;
 	f->cached = f->read_how != HOW_RING;
 	if (f->cached)

@@ -147,7 +147,7 @@ static const char *commit_refused(struct ctrl *c, struct committing *w)
 		return "another user's";
 	w->pid = usage_server(info->dev_id, info->ublksrv_pid);
 	if (info->state != UBLK_S_DEV_LIVE || w->pid <= 0)
-		return "it has no server, and its changes are gone with that, or another is about to start";
+		return "its server has died, and the changes with it, unless --resilient is just starting another";
 	if (ctrl_get_params(c, info->dev_id) == 0 && c->params.basic.attrs & UBLK_ATTR_READ_ONLY)
 		return "it was made --read-only: there are no changes";
 	return NULL;

@@ -94,6 +94,14 @@ foreground() {
 		changes '.devices[0].used > 4096 and .devices[0].used < 2097152' && ublk commit 0 && ublk stop img && wait && cmp model img
 }
 check "in the foreground: list, commit and stop know the file" foreground
+left_mounted() {
+	truncate -s 16M img && mkfs.ext4 -qF img && cp img before || return
+	st=0; ublk file img --snapshot -- sh -c 'mount $UBLK_DEV /mnt && echo kept >/mnt/f' 2>err || st=$?
+	[ $st = 6 ] && grep -q 'mounted on /mnt' err && grep -q stays err && same before img || { echo "status $st"; cat err; return 1; }
+	umount /mnt && ublk commit 0 && ublk stop 0 && e2fsck -fn img && ublk file img --read-only -d -q >/dev/null &&
+		mount -o ro /dev/ublkb0 /mnt && [ "$(cat /mnt/f)" = kept ] && umount /mnt && ublk stop 0
+}
+check "left mounted by its command: status 6, the file as before, and what it has written can still be kept" left_mounted
 
 removed() {	# what is written to a file without a name is lost with the device
 	img 1 && snap && model /dev/ublkb0 100 8 1 model && rm img && ! ublk commit 0 2>err && grep -q 'ublk save' err && ublk save 0 img && cmp img model && ublk stop 0
@@ -145,13 +153,13 @@ readonly_media() {	# what cannot be written: a snapshot all the same, and commit
 check "on a read-only medium; commit is refused, and what was written stays" readonly_media
 cat >readme <<-'R'	# README, "A disk to try things on", as it stands
 	dev=$(ublk file /dev/sdb1 --snapshot -d)
-	e2fsck -fy $dev                     # /dev/sdb1 is only read; 1: it has repaired something
+	e2fsck -fy $dev                     # /dev/sdb1 is only read; status 1: it has repaired something
 	mount -o ro $dev /mnt               # look
 	umount /mnt
 R
 cat >readme.keep <<-'R'
 	ublk commit $dev                    # keep it: the changes are written to /dev/sdb1
-	ublk stop $dev                      # or throw it away
+	ublk stop $dev                      # without a commit: throw it away
 R
 rescue() {	# a partition of a rescue user's, damaged
 	mkfs.ext4 -qF /dev/ram0 && mount /dev/ram0 /mnt && tree /mnt/t && umount /mnt || return

@@ -35,8 +35,8 @@ soon() {	# COMMAND...: in a process that may have to be left waiting
 	wait_for 10 test -e done
 }
 inflight() { grep -q "^ *$1 *$2 " /sys/block/ublkb0/inflight || [ "$(awk '{ print $1 + $2 }' /sys/block/ublkb0/inflight)" = $(($1 + $2)) ]; }
-stalled() {	# a disk that does not answer holds up who waits for it, and nobody else
-	dmsetup create slow --table "0 $size linear /dev/ram0 0" && ublk file /dev/mapper/slow --snapshot -d -q >/dev/null || return
+stalled() {	# TARGET [ARGUMENT]: a disk that does not answer holds up who waits for it, and nobody else
+	dmsetup create slow --table "0 $size $1 /dev/ram0 0 ${2:-}" && ublk file /dev/mapper/slow --snapshot -d -q >/dev/null || return
 	wr 1M 1 && wr 4k 1024 || return
 	blockdev --flushbufs /dev/mapper/slow; echo 3 >/proc/sys/vm/drop_caches
 	dmsetup suspend --noflush --nolockfs slow
@@ -53,7 +53,10 @@ stalled() {	# a disk that does not answer holds up who waits for it, and nobody 
 	ublk stop 0; dmsetup remove --retry slow
 	[ $st = 0 ] && cmp /dev/ram0 model || { echo "at $st"; cat /sys/block/ublkb0/inflight; return 1; }
 }
-check "a disk that does not answer: only who reads there waits" stalled
+check "a disk that does not answer: only who reads there waits" stalled linear
+# one whose driver does not know how to fail rather than wait
+modprobe dm-delay
+check "also where a read cannot be tried without waiting" stalled delay 0
 truncated() {	# the file loses its end
 	cp data img && ublk file img --snapshot -d -q >/dev/null && wr 4k 2000 && wr 4k 100 && truncate -s 4M img || return
 	eio rd 4k 1500 && eio wr 512 12001 && rd 4k 2000 && rd 4k 100 && rd 4k 500 && wr 4k 1500 && rd 4k 1500 && ublk stop 0
