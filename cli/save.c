@@ -69,9 +69,14 @@ static int saving_begin(struct saving *s, const char *path)
 	return s->fd < 0 ? -ENOENT : 0;
 }
 
-/* It is whole, and gets its name, for good. Returns 0 or -errno. */
-static int saving_name(struct saving *s)
+/*
+ * It is whole, and gets its length and its name, for good: to sync it may take as
+ * long as its disk does. Returns 0 or -errno.
+ */
+static int saving_name(struct saving *s, uint64_t size)
 {
+	if (ftruncate(s->fd, (off_t)size) || fsync(s->fd))
+		return -errno;
 	if (!s->part[0]) {
 		/* the first without CAP_DAC_READ_SEARCH, the second without /proc */
 		if (linkat(AT_FDCWD, fd_path(s->fd).s, s->dir, s->name, AT_SYMLINK_FOLLOW) &&
@@ -181,7 +186,7 @@ static struct copied save_to(int disk, uint64_t size, const char *path)
 	if (!copied.ret)
 		copied = copy(disk, saving.fd, size, true);
 	if (!copied.ret)
-		copied.ret = saving_name(&saving);
+		copied.ret = saving_name(&saving, size);
 	saving_end();
 	return copied;
 }

@@ -151,8 +151,6 @@ int image_save(int disk, int to, uint64_t size, bool sparse, bool *reads)
 		if (!ret)
 			progress("saved", off + (uint64_t)n, size);
 	}
-	if (!ret && sparse && (ftruncate(to, (off_t)size) || fsync(to)))
-		ret = -errno;
 	pages_put(piece, PIECE);
 	return ret;
 }
