@@ -155,6 +155,14 @@ uint64_t changes_notes(const struct changes *c, uint64_t first, uint64_t last)
 	return nr << c->ram.page_shift;
 }
 
+int changes_take_notes(const struct changes *c, uint64_t first, uint64_t last)
+{
+	const unsigned shift = c->ram.page_shift;
+	int ret = ram_populate(&c->ram, c->touched + (first >> shift), c->touched + (last >> shift));
+
+	return ret ? ret : ram_populate(&c->ram, c->states + first, c->states + last);
+}
+
 bool changes_send(struct changes *c, uint64_t page, enum page_state state)
 {
 	uint8_t expected = state;

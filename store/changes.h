@@ -95,6 +95,9 @@ bool changes_send(struct changes *c, uint64_t page, enum page_state state);
 /* Bytes of memory that noting something of these pages would take. */
 uint64_t changes_notes(const struct changes *c, uint64_t first, uint64_t last);
 
+/* Take that memory. Returns 0 or -errno. */
+int changes_take_notes(const struct changes *c, uint64_t first, uint64_t last);
+
 /* The next page from this one on that is not PAGE_FILE; at or beyond the last one: there is none. */
 uint64_t changes_next(const struct changes *c, uint64_t page);
 

@@ -20,14 +20,30 @@ struct commit {
 	uint64_t done, all;	/* pages, for the progress */
 };
 
-/* Zeroes, as a hole where that can be had. */
+static int commit_punch(const struct commit *w, uint64_t off, uint64_t len)
+{
+	if (w->no_holes)
+		return -EOPNOTSUPP;
+	return fallocate(w->fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, (off_t)off, (off_t)len) ? -errno : 0;
+}
+
+/*
+ * Zeroes, as a hole where that can be had. A block device that the snapshot has
+ * claimed takes none where a page of its cache that is partly outside of it is
+ * dirty, or held by a read. Kernel: truncate_bdev_range().
+ */
 static int commit_zero(struct commit *w, uint64_t off, uint64_t len)
 {
-	if (!w->no_holes && fallocate(w->fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, (off_t)off, (off_t)len) == 0)
-		return 0;
-	if (!w->no_holes && errno != EOPNOTSUPP && errno != EINVAL)
-		return -errno;
-	w->no_holes = true;
+	int ret = commit_punch(w, off, len);
+
+	if (ret == -EBUSY) {
+		if (fdatasync(w->fd))
+			return -errno;
+		ret = commit_punch(w, off, len);
+	}
+	if (ret != -EBUSY && ret != -EOPNOTSUPP && ret != -EINVAL)
+		return ret;
+	w->no_holes |= ret != -EBUSY;
 	memset(w->buf, 0, len);
 	return write_all(w->fd, w->buf, len, (int64_t)off);
 }
@@ -44,11 +60,11 @@ static int commit_memory(struct commit *w, uint64_t off, uint64_t len)
 }
 
 /*
- * Mark the page as sent, and those after it that are where it is. What is
- * marked already a commit before this one has left: it may have got no further.
- * Returns how many.
+ * Mark the page as sent, and those after it, as far as they are zero, or in memory.
+ * What is marked already a commit before this one has left: it may have got no
+ * further. Returns how many.
  */
-static uint64_t commit_mark(struct changes *c, uint64_t page, bool first_pass, bool *zero)
+static uint64_t commit_mark(struct changes *c, uint64_t page, bool first_pass, bool zero)
 {
 	const uint64_t nr = changes_pages(c);
 	uint64_t run = 0;
@@ -56,10 +72,8 @@ static uint64_t commit_mark(struct changes *c, uint64_t page, bool first_pass, b
 	for (; run < RUN_MAX && page + run < nr; run++) {
 		enum page_state state = changes_state(c, page + run);
 
-		if (state == PAGE_FILE || (run && state_is_zero(state) != *zero))
+		if (state == PAGE_FILE || state_is_zero(state) != zero)
 			break;
-		if (!run)
-			*zero = state_is_zero(state);
 		if (state == PAGE_MEMORY || state == PAGE_ZERO) {
 			if (!changes_send(c, page + run, state))
 				break;
@@ -70,18 +84,17 @@ static uint64_t commit_mark(struct changes *c, uint64_t page, bool first_pass, b
 	return run;
 }
 
-/* All that differs once. Returns the pages written, or -errno. */
-static int64_t commit_pass(struct commit *w, bool first)
+/* All that is zero, or all that is in memory, once. Returns the pages written, or -errno. */
+static int64_t commit_runs(struct commit *w, bool first, bool zero)
 {
 	struct changes *c = w->c;
 	const unsigned shift = c->ram.page_shift;
 	uint64_t run, off, len;
 	int64_t written = 0;
-	bool zero = false;
 	int ret = 0;
 
 	for (uint64_t page = 0; (page = changes_next(c, page)) < changes_pages(c); page += run ? run : 1) {
-		run = commit_mark(c, page, first, &zero);
+		run = commit_mark(c, page, first, zero);
 		if (!run)
 			continue;
 		off = page << shift;
@@ -95,6 +108,15 @@ static int64_t commit_pass(struct commit *w, bool first)
 			progress("written", w->done < w->all ? w->done : w->all, w->all);
 	}
 	return written;
+}
+
+/* All that differs once: first what is zero, before writing makes pages dirty that would be in the way. */
+static int64_t commit_pass(struct commit *w, bool first)
+{
+	const int64_t zeroes = commit_runs(w, first, true);
+	const int64_t data = zeroes < 0 ? 0 : commit_runs(w, first, false);
+
+	return zeroes < 0 ? zeroes : data < 0 ? data : zeroes + data;
 }
 
 int commit_write(struct changes *c, int fd)

@@ -136,6 +136,13 @@ int64_t ram_take(const struct ram *r, uint64_t off, uint64_t end)
 	return madvise(r->base + off, n, MADV_POPULATE_WRITE) ? -errno : (int64_t)n;
 }
 
+int ram_populate(const struct ram *r, const void *first, const void *last)
+{
+	const uintptr_t from = (uintptr_t)first & ~(r->page - 1), end = (uintptr_t)last + 1;
+
+	return madvise((void *)from, end - from, MADV_POPULATE_WRITE) && errno != EINVAL ? -errno : 0;
+}
+
 int ram_drop(const struct ram *r, uint64_t off, uint64_t len)
 {
 	if (r->fd >= 0)

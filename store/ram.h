@@ -57,6 +57,13 @@ bool ram_afford(struct ram *r, int64_t bytes, bool swap);
 int64_t ram_take(const struct ram *r, uint64_t off, uint64_t end);
 
 /*
+ * Take memory for the pages that hold the bytes from first to last, where a fault
+ * that gets none could not be answered. Returns 0, also in a kernel that does not
+ * know how (before 5.14), or -errno: it may have got some.
+ */
+int ram_populate(const struct ram *r, const void *first, const void *last);
+
+/*
  * Give back whole pages, which are zero from then on; of a memfd any bytes: the
  * parts of pages at both ends become zero. Returns 0 or -errno.
  */

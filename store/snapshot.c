@@ -292,11 +292,29 @@ static bool snap_takes(const struct changes *c, const struct io *io, uint64_t pa
 	return snap_state(c, page) != PAGE_MEMORY;
 }
 
-/* Memory for all that the request needs, before any of it is changed. Returns 0 or -errno. */
+/* Where memory for pages from..to could not be had: none of them is kept that holds nothing. */
+static void snap_untake(struct changes *c, uint64_t from, uint64_t to)
+{
+	for (uint64_t page = from; page <= to; page++) {
+		changes_lock(c, page / CHANGES_STRETCH);
+		if (!state_in_memory(changes_state(c, page)))
+			(void)ram_drop(&c->ram, page << c->ram.page_shift, c->ram.page);
+		changes_unlock(c, page / CHANGES_STRETCH);
+	}
+}
+
+/*
+ * Memory for all that the request needs, before any of it is changed. Where the
+ * kernel has none for a fault, as in a container, that is the end of a server, so
+ * it is asked. Returns 0 or -errno.
+ */
 static int snap_take(struct changes *c, const struct io *io)
 {
 	const uint64_t first = io_page(c, io, HEAD), last = io_page(c, io, TAIL);
+	const uint64_t notes = changes_notes(c, first, last);
 	uint64_t nr = 0, from = UINT64_MAX, to = 0, bytes;
+	const bool writes = io->op == UBLK_IO_OP_WRITE;
+	const char *head, *tail;
 
 	for (uint64_t page = first; page <= last; page++) {
 		if (!snap_takes(c, io, page))
@@ -306,15 +324,20 @@ static int snap_take(struct changes *c, const struct io *io)
 		to = page;
 	}
 	/* noting that all of a large disk is discarded takes some as well */
-	bytes = (nr << c->ram.page_shift) + changes_notes(c, first, last);
+	bytes = (nr << c->ram.page_shift) + notes;
 	if (bytes && !ram_afford(&c->ram, (int64_t)bytes, io->flags & UBLK_IO_F_SWAP))
 		return -ENOSPC;
-	if (!nr || io->op != UBLK_IO_OP_WRITE)
-		return 0;	/* of zeroes two pages at most: by a fault */
-	if (madvise(c->ram.base + (from << c->ram.page_shift), (to - from + 1) << c->ram.page_shift, MADV_POPULATE_WRITE) &&
-	    errno != EINVAL)
+	if (notes && changes_take_notes(c, first, last))
 		return -ENOSPC;
-	return 0;
+	if (!nr)
+		return 0;
+	head = c->ram.base + (from << c->ram.page_shift);
+	tail = c->ram.base + (to << c->ram.page_shift);
+	/* of zeroes two pages at most, at the ends */
+	if (writes ? !ram_populate(&c->ram, head, tail) : !ram_populate(&c->ram, head, head) && !ram_populate(&c->ram, tail, tail))
+		return 0;
+	snap_untake(c, from, writes ? to : from);
+	return -ENOSPC;
 }
 
 /* One stretch of a request. Locked. False: something has to be read first. */
@@ -433,8 +456,8 @@ static int snap_lock(const struct dev *dev, const struct snap *s, int lock, cons
 	if (s->is_bdev || flock(dev->fd, lock | LOCK_NB) == 0)
 		return 0;
 	err = errno;
-	if (err == EOPNOTSUPP || err == ENOLCK)
-		return 0;	/* a filesystem without locks */
+	if (err == EOPNOTSUPP || err == ENOLCK || err == EBADF)
+		return 0;	/* a filesystem without locks, or, as NFS, without any for who only reads */
 	if (flock(dev->fd, LOCK_SH | LOCK_NB))
 		notice("the lock on the backing file is lost to somebody else");
 	if (err != EWOULDBLOCK)

@@ -2,13 +2,49 @@
 /* snapshot: pages of the file, in memory and zero, against a model, and the commit of them */
 #include "tests/unit/test.h"
 #include "ublk.c"
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+/* The kernel has no memory for what is to be populated, from this time on; -1: it has. */
+static int populates = -1;
+static int test_madvise(void *p, size_t len, int advice)
+{
+	if (advice == MADV_POPULATE_WRITE && populates >= 0 && populates-- == 0) {
+		populates = 0;
+		(void)madvise(p, 4096, advice);		/* it has got some */
+		errno = ENOMEM;
+		return -1;
+	}
+	return madvise(p, len, advice);
+}
+
+/* So many times a hole is refused, as of a block device whose pages are dirty. */
+static unsigned busy, punched;
+static off_t punched_beside;		/* what is there is looked at, each time */
+static char beside[4096];
+static int test_fallocate(int fd, int mode, off_t off, off_t len)
+{
+	(void)!pread(fd, beside, sizeof(beside), punched_beside);
+	if (busy) {
+		busy--;
+		errno = EBUSY;
+		return -1;
+	}
+	punched++;
+	return fallocate(fd, mode, off, len);
+}
+
 #define GIVE_STRETCHES 1
-#include "store/changes.c"
+#define madvise test_madvise
+#define fallocate test_fallocate
 #include "store/commit.c"
+#undef fallocate
+#include "store/ram.c"
+#undef madvise
+#include "store/changes.c"
 #include "store/snapshot.c"
 #include "tests/unit/fake.h"
-
-#include <sys/stat.h>
 
 #define SIZE		((1U << 20) - 512)	/* its last page is no whole one */
 #define SECTORS		(SIZE / 512)
@@ -325,13 +361,13 @@ static void test_commit(void)
 static void test_commit_late(void)
 {
 	struct bench *b = &(struct bench){ 0 };
-	bool ok = bench_open(b, 5), zero = false;
+	bool ok = bench_open(b, 5);
 	struct changes *c = bench_changes(b);
 	struct io io = { .op = UBLK_IO_OP_WRITE, .len = 8192, .buf = bufs[1] };
 
 	memset(bufs[1], 1, 8192);
 	memset(model, 1, 8192);
-	ok = ok && backend_snapshot.queue(&b->queue, &io) == 8192 && commit_mark(c, 0, true, &zero) == 2 && !zero;
+	ok = ok && backend_snapshot.queue(&b->queue, &io) == 8192 && commit_mark(c, 0, true, false) == 2;
 	memset(bufs[1], 2, 4096);
 	memset(model, 2, 4096);
 	io = (struct io){ .op = UBLK_IO_OP_WRITE, .len = 4096, .buf = bufs[1] };
@@ -347,14 +383,68 @@ static void test_commit_late(void)
 static void test_commit_dead(void)
 {
 	struct bench *b = &(struct bench){ 0 };
-	bool ok = bench_open(b, 8), zero = false;
+	bool ok = bench_open(b, 8);
 	struct changes *c = bench_changes(b);
 	struct io io = { .op = UBLK_IO_OP_WRITE, .len = 8192, .buf = bufs[1] };
 
 	memset(bufs[1], 1, 8192);
 	memset(model, 1, 8192);
-	ok = ok && backend_snapshot.queue(&b->queue, &io) == 8192 && commit_mark(c, 0, true, &zero) == 2;
+	ok = ok && backend_snapshot.queue(&b->queue, &io) == 8192 && commit_mark(c, 0, true, false) == 2;
 	CHECK("commit: what a dead one has only marked is written by the next", ok && commit_write(c, b->fd) == 0 && file_is(b, model));
+	bench_close(b);
+}
+
+/* A block device that takes no holes for a while, or at all. */
+static void test_commit_busy(void)
+{
+	struct bench *b = &(struct bench){ 0 };
+	bool ok = bench_open(b, 9);
+	struct changes *c = bench_changes(b);
+	struct io io;
+
+	punched = 0;
+	punched_beside = OFFSET;
+	for (unsigned i = 0; i < 3; i++) {	/* a page written, one discarded, three times */
+		io = (struct io){ .op = UBLK_IO_OP_WRITE, .off = i * 8192, .len = 4096, .buf = bufs[1] };
+		memset(bufs[1], 1, 4096);
+		memset(model + i * 8192, 1, 4096);
+		ok = ok && backend_snapshot.queue(&b->queue, &io) == 4096;
+		io = (struct io){ .op = UBLK_IO_OP_DISCARD, .off = i * 8192 + 4096, .len = 4096 };
+		memset(model + i * 8192 + 4096, 0, 4096);
+		ok = ok && backend_snapshot.queue(&b->queue, &io) == 0;
+	}
+	busy = 3;	/* the first of them twice, the second once */
+	ok = ok && commit_write(c, b->fd) == 0 && !busy && punched == 2 && file_is(b, model);
+	CHECK("commit: a hole that is refused for a while is tried again, or written", ok);
+	CHECK("commit: and comes before what is written beside it", ok && !memcmp(beside, file_bytes, sizeof(beside)));
+	bench_close(b);
+}
+
+/* The kernel has no memory: an error, and nothing is changed, nor taken. */
+static void test_no_memory(void)
+{
+	struct bench *b = &(struct bench){ 0 };
+	bool ok = bench_open(b, 10);
+	struct io ios[] = {
+		{ .op = UBLK_IO_OP_DISCARD, .off = 8192, .len = 8192 },
+		{ .op = UBLK_IO_OP_WRITE, .off = 8192, .len = 16384, .buf = bufs[1] },
+		{ .op = UBLK_IO_OP_WRITE, .off = 8192, .len = 16384, .buf = bufs[1] },
+	};
+	const int fd = bench_changes(b)->ram.fd;
+	struct stat before, after;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(ios); i++) {
+		populates = i < 2 ? 0 : 2;	/* of the notes; of the pages */
+		ok = ok && fstat(fd, &before) == 0 && backend_snapshot.queue(&b->queue, &ios[i]) == -ENOSPC &&
+		     changes_none(b) && bench_is_model(b);
+	}
+	ok = ok && fstat(fd, &after) == 0;
+	CHECK("snapshot: memory that the kernel has not is ENOSPC, also for notes", ok);
+	/* but one that it has got for notes */
+	CHECK("snapshot: and no page is kept for it", ok && after.st_blocks - before.st_blocks <= 8);
+	populates = -1;
+	ok = backend_snapshot.queue(&b->queue, &ios[1]) == 16384;
+	CHECK("snapshot: and it goes on when there is some", ok);
 	bench_close(b);
 }
 
@@ -406,10 +496,12 @@ int main(void)
 	test_begin();
 	test_model();
 	test_memory();
+	test_no_memory();
 	test_bad_sector();
 	test_commit();
 	test_commit_late();
 	test_commit_dead();
+	test_commit_busy();
 	test_commit_fill();
 	test_attach();
 	return test_end();
