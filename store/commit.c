@@ -29,8 +29,8 @@ static int commit_punch(const struct commit *w, uint64_t off, uint64_t len)
 
 /*
  * Zeroes, as a hole where that can be had. A block device that the snapshot has
- * claimed takes none where a page of its cache that is partly outside of it is
- * dirty, or held by a read. Kernel: truncate_bdev_range().
+ * claimed takes none where a page of its cache there is dirty, or held by a read.
+ * Kernel: truncate_bdev_range().
  */
 static int commit_zero(struct commit *w, uint64_t off, uint64_t len)
 {
@@ -95,8 +95,11 @@ static int64_t commit_runs(struct commit *w, bool first, bool zero)
 
 	for (uint64_t page = 0; (page = changes_next(c, page)) < changes_pages(c); page += run ? run : 1) {
 		run = commit_mark(c, page, first, zero);
-		if (!run)
+		if (!run) {
+			/* it has become zero since those were looked for: there is to be another pass */
+			written += !zero && changes_state(c, page) == PAGE_ZERO;
 			continue;
+		}
 		off = page << shift;
 		len = ((run - 1) << shift) + changes_page_len(c, page + run - 1);
 		ret = zero ? commit_zero(w, c->offset + off, len) : commit_memory(w, off, len);

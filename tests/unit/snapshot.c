@@ -379,6 +379,23 @@ static void test_commit_late(void)
 	bench_close(b);
 }
 
+/* What was in memory when zeroes were looked for, and is zero when the rest is. */
+static void test_commit_between(void)
+{
+	struct bench *b = &(struct bench){ 0 };
+	bool ok = bench_open(b, 11);
+	struct changes *c = bench_changes(b);
+	struct commit w = { .c = c, .fd = b->fd, .buf = bufs[2] };
+	struct io io = { .op = UBLK_IO_OP_WRITE, .len = 4096, .buf = bufs[1] };
+
+	ok = ok && backend_snapshot.queue(&b->queue, &io) == 4096 && commit_runs(&w, true, true) == 0;
+	io = (struct io){ .op = UBLK_IO_OP_DISCARD, .len = 4096 };
+	memset(model, 0, 4096);
+	ok = ok && backend_snapshot.queue(&b->queue, &io) == 0 && commit_runs(&w, true, false) > 0;
+	CHECK("commit: what becomes zero in the middle has another pass", ok && commit_pass(&w, false) == 1 && file_is(b, model));
+	bench_close(b);
+}
+
 /* A commit that has marked pages and died before it wrote them. */
 static void test_commit_dead(void)
 {
@@ -500,6 +517,7 @@ int main(void)
 	test_bad_sector();
 	test_commit();
 	test_commit_late();
+	test_commit_between();
 	test_commit_dead();
 	test_commit_busy();
 	test_commit_fill();
