@@ -70,12 +70,12 @@ static int saving_begin(struct saving *s, const char *path)
 }
 
 /*
- * It is whole, and gets its length and its name, for good: to sync it may take as
- * long as its disk does. Returns 0 or -errno.
+ * It is whole, and gets its name, for good: to sync it may take as long as its
+ * disk does. Returns 0 or -errno.
  */
-static int saving_name(struct saving *s, uint64_t size)
+static int saving_name(struct saving *s)
 {
-	if (ftruncate(s->fd, (off_t)size) || fsync(s->fd))
+	if (fsync(s->fd))
 		return -errno;
 	if (!s->part[0]) {
 		/* the first without CAP_DAC_READ_SEARCH, the second without /proc */
@@ -186,7 +186,7 @@ static struct copied save_to(int disk, uint64_t size, const char *path)
 	if (!copied.ret)
 		copied = copy(disk, saving.fd, size, true);
 	if (!copied.ret)
-		copied.ret = saving_name(&saving, size);
+		copied.ret = saving_name(&saving);
 	saving_end();
 	return copied;
 }

@@ -117,9 +117,9 @@ static int64_t commit_runs(struct commit *w, bool first, bool zero)
 static int64_t commit_pass(struct commit *w, bool first)
 {
 	const int64_t zeroes = commit_runs(w, first, true);
-	const int64_t data = zeroes < 0 ? 0 : commit_runs(w, first, false);
+	const int64_t data = zeroes < 0 ? zeroes : commit_runs(w, first, false);
 
-	return zeroes < 0 ? zeroes : data < 0 ? data : zeroes + data;
+	return data < 0 ? data : zeroes + data;
 }
 
 int commit_write(struct changes *c, int fd)

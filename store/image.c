@@ -151,6 +151,8 @@ int image_save(int disk, int to, uint64_t size, bool sparse, bool *reads)
 		if (!ret)
 			progress("saved", off + (uint64_t)n, size);
 	}
+	if (!ret && sparse && ftruncate(to, (off_t)size))
+		ret = -errno;
 	pages_put(piece, PIECE);
 	return ret;
 }

@@ -22,9 +22,9 @@ typedef int image_put(void *to, uint64_t off, const char *data, uint64_t n);
 int image_load(int fd, uint64_t size, uint64_t max, image_put *put, void *to, uint64_t *got);
 
 /*
- * Copy size bytes of a disk to a new file; sparse: leave holes where it is zero, and
- * its length to the caller, if it ends in one. Returns 0 or -errno; *reads: it was
- * the disk that could not be read.
+ * Copy size bytes of a disk to a new file, for the caller to sync; sparse: leave
+ * holes where it is zero. Returns 0 or -errno; *reads: it was the disk that could
+ * not be read.
  */
 int image_save(int disk, int to, uint64_t size, bool sparse, bool *reads);
 

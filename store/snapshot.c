@@ -315,6 +315,7 @@ static int snap_take(struct changes *c, const struct io *io)
 	uint64_t nr = 0, from = UINT64_MAX, to = 0, bytes;
 	const bool writes = io->op == UBLK_IO_OP_WRITE;
 	const char *head, *tail;
+	int ret;
 
 	for (uint64_t page = first; page <= last; page++) {
 		if (!snap_takes(c, io, page))
@@ -334,10 +335,12 @@ static int snap_take(struct changes *c, const struct io *io)
 	head = c->ram.base + (from << c->ram.page_shift);
 	tail = c->ram.base + (to << c->ram.page_shift);
 	/* of zeroes two pages at most, at the ends */
-	if (writes ? !ram_populate(&c->ram, head, tail) : !ram_populate(&c->ram, head, head) && !ram_populate(&c->ram, tail, tail))
-		return 0;
-	snap_untake(c, from, writes ? to : from);
-	return -ENOSPC;
+	ret = ram_populate(&c->ram, head, writes ? tail : head);
+	if (!ret && !writes)
+		ret = ram_populate(&c->ram, tail, tail);
+	if (ret)
+		snap_untake(c, from, writes ? to : from);
+	return ret ? -ENOSPC : 0;
 }
 
 /* One stretch of a request. Locked. False: something has to be read first. */

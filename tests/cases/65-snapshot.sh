@@ -135,21 +135,19 @@ bdev() {	# a block device: claimed, and not one that is mounted
 	[ $st = 6 ] && ublk commit 0 && ublk stop 0 && cmp model /dev/ram0
 }
 check "a block device: claimed, changed, committed" bdev
-bdev_read() {	# [OPTION]: what has been read is in the page cache, in larger pieces than what is discarded
+bdev_read() {	# OFFSET: what has been read is in the page cache, in larger pieces than what is discarded
 	local i=0
 	dd if=/dev/urandom of=/dev/ram0 bs=1M count=64 2>/dev/null
-	ublk file /dev/ram0 --snapshot -d -q "$@" >/dev/null && dd if=/dev/ublkb0 of=/dev/null bs=64k count=64 iflag=direct 2>/dev/null || return
+	ublk file /dev/ram0 --snapshot --offset="$1" -d -q >/dev/null && dd if=/dev/ublkb0 of=/dev/null bs=64k count=64 iflag=direct 2>/dev/null || return
 	while [ $i -lt 32 ]; do
 		dd if=img of=/dev/ublkb0 bs=8k seek=$((2 * i)) count=1 oflag=direct conv=notrunc 2>/dev/null && blkdiscard -o $((i * 16384 + 8192)) -l 8192 /dev/ublkb0 || return
 		i=$((i + 1))
 	done
 	dd if=/dev/ublkb0 of=want bs=1M iflag=direct 2>/dev/null
-	ublk commit 0 && ublk stop 0 && cmp -i "$offset:0" /dev/ram0 want
+	ublk commit 0 && ublk stop 0 && cmp -i "$1:0" /dev/ram0 want
 }
-offset=0
-check "a block device that has been read: discarded beside written, committed" bdev_read
-offset=512
-check "the same with --offset=512" bdev_read --offset=512
+check "a block device that has been read: discarded beside written, committed" bdev_read 0
+check "the same with --offset=512" bdev_read 512
 bdev_mounted() {
 	mkfs.ext4 -qF /dev/ram0 && mount /dev/ram0 /mnt || return
 	st=0
