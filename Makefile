@@ -85,7 +85,7 @@ dist:
 	cd build/dist && sha256sum ublk-* | tee SHA256SUMS
 
 strip: $(program)
-	$(CROSS)strip $(program)
+	$(CROSS)strip -R .comment $(program)
 
 clean:
 	rm -rf ublk build

@@ -3,6 +3,7 @@
 #include "cli/out.h"
 #include "host/fail.h"
 #include "host/process.h"
+#include "lib/sys.h"
 #include "lib/text.h"
 
 #include <errno.h>
@@ -95,7 +96,7 @@ int print_apart(int (*run)(const struct args *a), const struct args *a)
 
 	if (pipe2(fds, O_CLOEXEC))
 		return fail("ublk", STEP_DAEMON, errno, NULL);
-	pid = fork();
+	pid = fork_plain();
 	if (pid == 0)
 		apart(run, a, fds[1]);
 	ret = errno;

@@ -154,7 +154,7 @@ static struct copied copy(int disk, int to, uint64_t size, bool sparse)
 
 	if (pipe2(fds, O_CLOEXEC))
 		return (struct copied){ .ret = -errno };
-	pid = fork();
+	pid = fork_plain();
 	if (pid == 0)
 		copy_apart(disk, to, size, sparse, fds[1]);
 	close(fds[1]);

@@ -116,7 +116,7 @@ void driver_load(void)
 	fd_close(dir);
 	/* a kernel that cannot decompress, or a module in another place */
 	if (!ok && access("/sbin/modprobe", X_OK) == 0) {
-		pid_t pid = fork();
+		pid_t pid = fork_plain();
 
 		if (pid == 0) {
 			execve("/sbin/modprobe", (char *[]){ "modprobe", "-q", "ublk_drv", NULL }, (char *[]){ NULL });

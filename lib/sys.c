@@ -100,6 +100,15 @@ int write_all(int fd, const void *data, uint64_t len, int64_t off)
 	return 0;
 }
 
+pid_t fork_plain(void)
+{
+#ifdef __GLIBC__
+	return fork();
+#else
+	return _Fork();
+#endif
+}
+
 int64_t now_ms(void)
 {
 	struct timespec ts;

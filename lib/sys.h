@@ -77,6 +77,12 @@ int rw_nowait(long nr, int fd, const struct iovec *iov, unsigned n, uint64_t off
 /* Write all of it, at off, or, where that is less than 0, where fd stands. Returns 0 or -errno. */
 int write_all(int fd, const void *data, uint64_t len, int64_t off);
 
+/*
+ * fork(), but in musl without what that does for memory allocation, stdio and
+ * handlers, none of which this program has, and which is a 70th of it.
+ */
+pid_t fork_plain(void);
+
 /* Milliseconds of CLOCK_MONOTONIC. */
 int64_t now_ms(void);
 

@@ -95,7 +95,7 @@ static int command_run(char **command, uint32_t id, bool *force)
 	sigaddset(&set, SIGHUP);
 	signal(SIGPIPE, SIG_IGN);
 	sigprocmask(SIG_BLOCK, &set, &old);
-	pid = fork();
+	pid = fork_plain();
 	if (pid == 0)
 		command_exec(command, id, &old);
 	if (pid < 0)

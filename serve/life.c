@@ -5,6 +5,7 @@
 #include "host/nodes.h"
 #include "host/process.h"
 #include "lib/say.h"
+#include "lib/sys.h"
 #include "lib/text.h"
 
 #include <errno.h>
@@ -24,7 +25,7 @@ pid_t server_fork(int *report_fd, int *hold_fd)
 		close(report[1]);
 		return -err;
 	}
-	pid = fork();
+	pid = fork_plain();
 	err = errno;
 	*report_fd = report[pid == 0];
 	*hold_fd = hold[pid != 0];

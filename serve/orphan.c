@@ -48,7 +48,7 @@ static void orphan_remove_here(uint64_t cookie, bool restart)
  */
 static bool orphan_try(uint64_t cookie, bool restart)
 {
-	pid_t pid = fork();
+	pid_t pid = fork_plain();
 	int wstatus = 0;
 
 	if (pid == 0) {
