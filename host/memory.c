@@ -36,7 +36,7 @@ void memory_get(struct memory *m)
 	int fd = meminfo_fd >= 0 ? meminfo_fd : open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
 	char text[2048];
 	ssize_t n = fd < 0 ? -1 : pread(fd, text, sizeof(text) - 1, 0);
-	int64_t reserve;
+	int64_t reserve, dirty;
 
 	if (fd >= 0 && fd != meminfo_fd)
 		close(fd);
@@ -48,8 +48,10 @@ void memory_get(struct memory *m)
 	if (not_locked)
 		m->locked = m->total;
 	m->available = meminfo_line(text, "MemAvailable:", INT64_MAX);
-	reserve = m->total / 32 < RESERVE_MAX ? m->total / 32 : RESERVE_MAX;
-	m->left = m->available - reserve;
+	reserve = m->total / 16 < RESERVE_MAX ? m->total / 16 : RESERVE_MAX;
+	/* is to be written before it makes room, by us perhaps; and writers who are held back by what is dirty add some still */
+	dirty = meminfo_line(text, "Dirty:", 0) + meminfo_line(text, "Writeback:", 0);
+	m->left = m->available - reserve - dirty - dirty / 2;
 }
 
 /* Of a line of smaps with a mapping's flags, which have two letters each. */

@@ -14,7 +14,8 @@
 #define ROOM		(16ULL << 40)	/* what a RAM disk may grow to, if the machine has addresses for it */
 #define STEP		(64ULL << 20)	/* of ram_take() */
 #define GRANT		(64LL << 20)	/* taken before the kernel is asked again what is left; less of little: */
-#define SHARES		64		/* as so many RAM disks may be told the same at the same time */
+#define SHARES		512		/* as so many RAM disks may be told the same at the same time, */
+#define GRANT_MS	200		/* which is as long as that is good for */
 
 /*
  * As many addresses as there may be, for memory that grows. They cost nothing, but
@@ -105,10 +106,12 @@ void ram_close(struct ram *r)
 
 bool ram_afford(struct ram *r, int64_t bytes, bool swap)
 {
+	const int64_t now = now_ms();
 	struct memory memory;
 	int64_t left;
 
-	if (__atomic_sub_fetch(&r->budget, bytes, __ATOMIC_RELAXED) >= 0 && !swap)
+	if (__atomic_sub_fetch(&r->budget, bytes, __ATOMIC_RELAXED) >= 0 && !swap &&
+	    now < __atomic_load_n(&r->granted, __ATOMIC_RELAXED) + GRANT_MS)
 		return true;
 	memory_get(&memory);
 	left = memory.left;
@@ -117,6 +120,7 @@ bool ram_afford(struct ram *r, int64_t bytes, bool swap)
 		return false;
 	}
 	left = left / SHARES < GRANT ? left / SHARES : GRANT;
+	__atomic_store_n(&r->granted, now, __ATOMIC_RELAXED);
 	__atomic_store_n(&r->budget, left > bytes ? left - bytes : 0, __ATOMIC_RELAXED);
 	return true;
 }

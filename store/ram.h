@@ -19,7 +19,8 @@ struct ram {
 	unsigned page_shift;	/* of page */
 	unsigned take_shift;	/* of the bytes that the first write to a page may take: itself, or a huge one */
 	int fd;			/* a memfd, shared with processes forked after this; -1: the memory is this one's */
-	int64_t budget;		/* bytes; any queue's thread */
+	int64_t budget;		/* bytes; any queue's thread; no more than GRANT_MS after */
+	int64_t granted;	/* this, of now_ms() */
 };
 
 #define RAM_NONE { .fd = -1 }

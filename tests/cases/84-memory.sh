@@ -28,6 +28,18 @@ expect_status 1 "a page more cannot" dd if=/dev/zero of=/dev/ublkb0 bs=1M seek=3
 check "discarded: its memory is back" blkdiscard /dev/ublkb0
 check "and writes fit again" dd if=/dev/zero of=/dev/ublkb0 bs=1M count=32 oflag=direct
 check "stop" ublk stop 0
+buffered() {	# VERB...: what is dirty on it takes memory as well, and more of it is written only as that is given up
+	ublk "$@" -d -q >/dev/null && dd if=/dev/urandom of=/dev/ublkb0 bs=1M count=8 oflag=direct 2>/dev/null || return
+	for i in 0 1 2 3; do dd if=/dev/zero of=/dev/ublkb0 bs=1M count=200 seek=$((100 + i * 400)) conv=fsync 2>dd.$i & pids="${pids:-} $!"; done
+	wait $pids
+	grep -q 'error' dd.* || { cat dd.*; return 1; }
+	dd if=/dev/ublkb0 of=/dev/null bs=1M count=8 iflag=direct 2>/dev/null && blkdiscard /dev/ublkb0 &&
+		dd if=/dev/zero of=/dev/ublkb0 bs=1M count=32 conv=fsync 2>/dev/null && echo "# $(kib_free) KiB left" && ublk stop 0
+}
+check "filled through the page cache by four: errors of theirs, and the server and the machine live" buffered mem 3G
+truncate -s 3G img
+check "the same of a snapshot" buffered file img --snapshot
+rm img
 many() {	# each of them sees what is left before the others take it
 	for i in $(seq 16); do ublk mem 64M -d -q >/dev/null || return; done
 	for i in $(seq 0 15); do dd if=/dev/zero of=/dev/ublkb$i bs=64k oflag=direct 2>dd.$i & pids="${pids:-} $!"; done
