@@ -714,6 +714,14 @@ static uint64_t bdev_limit(dev_t devno, const char *name)
 	return bdev_attr(devno, name, path, sizeof(path)) && number_read(path, &n) ? n : 0;
 }
 
+/* Its logical blocks, or the largest that we can show. */
+static uint32_t bdev_block(dev_t devno)
+{
+	const uint64_t n = bdev_limit(devno, "queue/logical_block_size");
+
+	return n > 4096 ? 4096 : n > 512 ? (uint32_t)n : 512;
+}
+
 /*
  * The largest request that a disk takes in one piece, in bytes, even if no two
  * pages of its memory lie side by side; UINT32_MAX: it has no queue of requests
@@ -962,6 +970,9 @@ static int file_open(struct dev *dev, const struct options *o, const char **why)
 		ret = -errno;
 	if (!ret)
 		dev->identity = identity_of(&st, f->base);
+	/* what is on a disk is made for its blocks */
+	if (!ret && f->is_bdev && !o->block_size)
+		dev->block_size = bdev_block(st.st_rdev);
 	/* not on a block device: udev takes locks there, and O_EXCL is the claim */
 	if (!ret && !f->is_bdev)
 		ret = file_lock(dev->fd, &st, dev->read_only, why);

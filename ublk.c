@@ -1458,10 +1458,9 @@ static int ctrl_await(struct ctrl *c, pid_t pid, bool asks)
 int dev_flush(struct ctrl *c, uint32_t id)
 {
 	pid_t pid;
-	int ret;
 
 	c->step = STEP_FLUSH;
-	pid = fork();
+	pid = fork_plain();
 	if (pid < 0)
 		return -errno;
 	if (pid == 0) {
@@ -1469,10 +1468,7 @@ int dev_flush(struct ctrl *c, uint32_t id)
 		stdio_to_null();	/* it may be left behind */
 		_exit(disk_flush(id) ? EXIT_FAILURE : 0);
 	}
-	ret = ctrl_await(c, pid, false);
-	if (ret > 0)
-		notice("%s: not all that is dirty could be written", node_path(id).s);
-	return ret < 0 ? ret : 0;
+	return ctrl_await(c, pid, false);
 }
 
 int dev_ask(struct ctrl *c, uint32_t id, bool live, char *text, size_t len)
@@ -1485,7 +1481,7 @@ int dev_ask(struct ctrl *c, uint32_t id, bool live, char *text, size_t len)
 
 	if (pipe2(fds, O_CLOEXEC))
 		return -errno;
-	pid = fork();
+	pid = fork_plain();
 	if (pid == 0) {
 		if (dup2(fds[1], 3) < 0)
 			_exit(FAILED);
@@ -1552,7 +1548,9 @@ int dev_stop(struct ctrl *c, uint32_t id, bool force, char *text, size_t len)
 	/* by force: what lies in the caches of device-mapper or loop above it would come too late */
 	if (live && (force || c->info.flags & UBLK_F_USER_RECOVERY)) {
 		ret = dev_flush(c, id);
-		if (ret == -ETIME && force)
+		if (ret > 0)
+			notice("%s: not all that is dirty could be written", node_path(id).s);
+		else if (ret == -ETIME && force)
 			ctrl_set_deadline(c);
 		else if (ret)
 			return ret;
@@ -1915,7 +1913,7 @@ int probe_fork(pid_t *pid)
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
 		return -errno;
-	*pid = fork();
+	*pid = fork_plain();
 	if (*pid < 0) {
 		ret = -errno;
 		close(fds[0]);
@@ -2203,6 +2201,30 @@ int server_down(struct server *s)
 	return ret;
 }
 
+/* What only the backend can answer, see its ask(). Returns 0 or -errno, with s->why for it or NULL. */
+static int server_ask(struct server *s, uint32_t what)
+{
+	const unsigned signals = s->signals;
+	uint64_t at = 0;
+	int ret = -EINVAL;
+
+	while (s->be->ask && (ret = s->be->ask(&s->dev, what, &at, &s->why)) == -EAGAIN)
+		if (!server_goes_on(s, signals))
+			return -ECANCELED;
+	return ret;
+}
+
+/* STOP_DEV, unless the backend would lose something by it, or somebody uses the device. Then text says so. */
+static int server_stop(struct server *s, bool force, char *text, size_t len)
+{
+	if (!force && server_ask(s, LETTER_LEAVE) == -EBUSY) {
+		text_print(text, len, "%s", s->why);
+		s->why = NULL;
+		return -EBUSY;
+	}
+	return dev_stop(&s->ctrl, s->id, force, text, len);
+}
+
 /*
  * A signal asked us to stop. 0: stopped, or as good as; -EBUSY: in use. What
  * has it open for a moment only, as udev does after each writer, is waited for.
@@ -2215,8 +2237,7 @@ static int server_asked(struct server *s, bool force)
 
 	ctrl_set_deadline(&s->ctrl);
 	s->ctrl.patient = true;
-	while ((ret = dev_stop(&s->ctrl, s->id, force, text, sizeof(text))) == -EBUSY &&
-	       now_ms() < grace)
+	while ((ret = server_stop(s, force, text, sizeof(text))) == -EBUSY && now_ms() < grace)
 		queue_turn(&s->queues[0], 10);
 	if (ret == -EBUSY)
 		notice("%s is %s: still serving; a second signal stops it all the same", node_path(s->id).s, text);
@@ -2246,18 +2267,6 @@ static int server_resize(struct server *s, uint64_t size)
 		ret = ctrl_simple(&s->ctrl, STEP_RESIZE, UBLK_CMD_UPDATE_SIZE, s->id, size >> SECTOR_SHIFT);
 	if (!ret && size < before)
 		ret = server_fit(s, size);
-	return ret;
-}
-
-static int server_ask(struct server *s, uint32_t what)
-{
-	const unsigned signals = s->signals;
-	uint64_t at = 0;
-	int ret = -EINVAL;
-
-	while (s->be->ask && (ret = s->be->ask(&s->dev, what, &at, &s->why)) == -EAGAIN)
-		if (!server_goes_on(s, signals))
-			return -ECANCELED;
 	return ret;
 }
 

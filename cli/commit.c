@@ -6,6 +6,7 @@
 #include "host/fail.h"
 #include "host/nodes.h"
 #include "host/process.h"
+#include "host/server.h"
 #include "host/usage.h"
 #include "lib/say.h"
 #include "lib/sys.h"
@@ -63,8 +64,13 @@ static int commit_ask(struct ctrl *c, struct committing *w, enum letter_what wha
 /* The device is ours alone from here on. Returns 0 or -errno. */
 static int commit_claim(struct ctrl *c, struct committing *w, char *text, size_t len)
 {
-	w->node = dev_claim(c, w->info.dev_id, text, len);
-	return w->node < 0 ? w->node : dev_flush(c, w->info.dev_id);
+	int ret = w->node = dev_claim(c, w->info.dev_id, text, len);
+
+	if (ret >= 0)
+		ret = dev_flush(c, w->info.dev_id);
+	if (ret > 0)
+		w->why = "not all that is dirty could be written to it, as where its memory is full";
+	return ret > 0 ? -EIO : ret;
 }
 
 /* The changes, and the file that they are of: that the device was made of, whatever its server has open. */

@@ -8,7 +8,6 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
-#include "host/mailbox.h"
 #include "include/ctrl.h"
 
 /*
@@ -33,7 +32,7 @@ int dev_look(struct ctrl *c, const char *name);
 /*
  * Have a live device that nobody uses to ourselves, for as long as the descriptor
  * that this returns is open: of its node, for reading. Or -errno; -EBUSY: it is in
- * use, text may say by what.
+ * use, text may say by what, and for longer than udev may have it.
  */
 int dev_claim(struct ctrl *c, uint32_t id, char *text, size_t len);
 
@@ -45,25 +44,6 @@ const char *resolve_why(int err);
  * process pid, has open. Returns whether there is one.
  */
 bool info_backing(const struct ublksrv_ctrl_dev_info *info, int pid, char *path, size_t len, struct stat *st);
-
-/*
- * Of a device's server, process pid: the memfd of this name, and, if file is not
- * NULL, what it serves. Descriptors that stand for them (O_PATH), or -errno in
- * one. Returns 0 or -errno; -ESRCH: that is not its server.
- */
-int server_files(const struct ublksrv_ctrl_dev_info *info, int pid, const char *memfd, int *mem, int *file);
-
-/*
- * Ask a device's server, and wait for its answer, which *l becomes: so long as
- * the server says that it is at it, or, of another user's, half a minute. *server
- * is the process to ask, or 0: whichever serves it, which it becomes. Returns 0 or
- * -errno with *why, words for it or NULL; -ESRCH: it has no such server, or no
- * more, -ENOENT: that cannot be asked, or not yet.
- */
-int letter_send(const struct ublksrv_ctrl_dev_info *info, int *server, struct letter *l, const char **why);
-
-/* For root: made by another user, whose word all is that its server has to say. Others get no further than their own. */
-bool info_is_others(const struct ublksrv_ctrl_dev_info *info);
 
 /*
  * Is this what ctrl_get_info() says of a device that does not count among all: it

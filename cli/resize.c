@@ -5,6 +5,7 @@
 #include "cli/verbs.h"
 #include "host/fail.h"
 #include "host/nodes.h"
+#include "host/server.h"
 #include "host/usage.h"
 #include "lib/say.h"
 #include "lib/sys.h"

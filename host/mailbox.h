@@ -22,6 +22,7 @@ enum letter_what {
 	LETTER_LOCK,		/* it wants the file to itself */
 	LETTER_UNLOCK,
 	LETTER_GIVE,		/* what was sent is in the file for good */
+	LETTER_LEAVE,		/* is anything lost if it goes now? */
 };
 
 /* A question, or an answer. */

@@ -115,7 +115,8 @@ int dev_ask(struct ctrl *c, uint32_t id, bool live, char *text, size_t len);
 
 /*
  * Have what is dirty on a device written through its server. In a process of its
- * own, since that waits for the server, which may be us. Returns 0 or -errno.
+ * own, since that waits for the server, which may be us. Returns 0, 1: not all of
+ * it could be, or -errno.
  */
 int dev_flush(struct ctrl *c, uint32_t id);
 

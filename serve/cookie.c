@@ -18,7 +18,7 @@ uint64_t cookie_make(unsigned type, const struct options *o)
 	if (syscall(SYS_getrandom, &r, sizeof(r), 1 /* GRND_NONBLOCK */) != sizeof(r))
 		r = (uint64_t)now_ms() << 40 ^ (uint64_t)getpid() << 36;
 	return COOKIE_MARK << 56 | (uint64_t)type << COOKIE_TYPE_SHIFT | (o->direct ? COOKIE_DIRECT : 0) |
-	       (o->resilient ? COOKIE_RESILIENT : 0) | r >> 36 << COOKIE_RANDOM_SHIFT;
+	       (o->resilient ? COOKIE_RESILIENT : 0) | (o->snapshot ? COOKIE_SNAPSHOT : 0) | r >> 36 << COOKIE_RANDOM_SHIFT;
 }
 
 bool cookie_is_ours(uint64_t cookie)

@@ -17,6 +17,7 @@
 
 #define COOKIE_DIRECT		(1ULL << 48)
 #define COOKIE_RESILIENT	(1ULL << 49)
+#define COOKIE_SNAPSHOT		(1ULL << 50)
 #define COOKIE_IDENTITY		((uint64_t)DEV_IDENTITY)
 #define COOKIE_TYPES		16	/* type is less than that */
 

@@ -4,6 +4,7 @@
 #include "host/fail.h"
 #include "host/nodes.h"
 #include "host/process.h"
+#include "host/server.h"
 #include "host/usage.h"
 #include "lib/say.h"
 #include "lib/sys.h"
@@ -31,17 +32,34 @@ static int stop_look(struct ctrl *c, uint32_t id)
 	}
 }
 
+/* Its server is asked whether that would lose anything: one of a snapshot may say -EBUSY and why. No other answer counts. */
+static int stop_spares(struct ctrl *c, int pid, char *text, size_t len)
+{
+	struct letter l = { .what = LETTER_LEAVE };
+	const char *why;
+
+	if (!(c->info.ublksrv_flags & COOKIE_SNAPSHOT) || !pid || letter_send(&c->info, &pid, &l, &why) != -EBUSY)
+		return 0;
+	c->step = STEP_STOP;
+	text_print(text, len, "%s", why);
+	return -EBUSY;
+}
+
 /* STOP_DEV, when the device is free: wait seconds at most, and as long as udev may have it. */
-static int stop_ask(struct ctrl *c, uint32_t id, bool force, uint64_t wait, char *text, size_t len)
+static int stop_ask(struct ctrl *c, uint32_t id, int pid, bool force, uint64_t wait, char *text, size_t len)
 {
 	const int64_t wait_ms = (int64_t)wait * 1000, end = now_ms() + (wait_ms > GRACE_MS ? wait_ms : GRACE_MS);
 	int ret;
 
-	while ((ret = dev_stop(c, id, force, text, len)) == -EBUSY && now_ms() < end) {
+	for (;;) {
+		ret = force ? 0 : stop_spares(c, pid, text, len);
+		if (!ret)
+			ret = dev_stop(c, id, force, text, len);
+		if (ret != -EBUSY || now_ms() >= end)
+			return ret;
 		nap_ms(50);
 		ctrl_set_deadline(c);	/* it counts from when the device is free */
 	}
-	return ret;
 }
 
 /* Wait until a process has ended; -1: there is none. Closes its descriptor. */
@@ -69,7 +87,7 @@ static int stop_served(struct ctrl *c, uint32_t id, bool force, uint64_t wait, c
 	const int pid = ours ? usage_server(id, c->info.ublksrv_pid) : 0;
 	int pidfd = pidfd_of(pid);
 	int guard_fd = pidfd >= 0 && cookie & COOKIE_RESILIENT ? pidfd_of(guard_of(pid)) : -1;
-	int ret = stop_ask(c, id, force, wait, text, len);
+	int ret = stop_ask(c, id, pid, force, wait, text, len);
 
 	if (ret) {
 		fd_close(pidfd);

@@ -37,6 +37,7 @@ struct changes_head {
 	uint64_t offset;	/* in the file */
 	uint64_t page;		/* bytes */
 	uint64_t epoch;		/* counts the times that pages have gone back to the file; changed by the server */
+	uint64_t unfinished;	/* the file is neither old nor new: a commit is at it, or has not got through */
 };
 
 #define CHANGES_NAME	"ublk-changes"		/* of the memfd */

@@ -11,11 +11,13 @@
 
 #define PASSES		4	/* over what changes while it is written */
 #define RUN_MAX		256U	/* pages that are written at once */
+#define HOLE_MAX	32768U	/* pages that become a hole at once */
 
 struct commit {
 	struct changes *c;
 	int fd;
-	char *buf;		/* as long as a run may be */
+	char *buf;		/* as long as what is written at once may be */
+	uint64_t buf_len;
 	bool no_holes;		/* the file takes none */
 	uint64_t done, all;	/* pages, for the progress */
 };
@@ -41,11 +43,17 @@ static int commit_zero(struct commit *w, uint64_t off, uint64_t len)
 			return -errno;
 		ret = commit_punch(w, off, len);
 	}
-	if (ret != -EBUSY && ret != -EOPNOTSUPP && ret != -EINVAL)
-		return ret;
+	if (!ret)
+		return 0;
 	w->no_holes |= ret != -EBUSY;
-	memset(w->buf, 0, len);
-	return write_all(w->fd, w->buf, len, (int64_t)off);
+	memset(w->buf, 0, w->buf_len);
+	for (uint64_t done = 0, n; done < len; done += n) {
+		n = len - done < w->buf_len ? len - done : w->buf_len;
+		ret = write_all(w->fd, w->buf, n, (int64_t)(off + done));
+		if (ret)
+			return ret;
+	}
+	return 0;
 }
 
 /* What is in memory. Read, not mapped: of a page that was given back meanwhile that takes none again. */
@@ -66,10 +74,10 @@ static int commit_memory(struct commit *w, uint64_t off, uint64_t len)
  */
 static uint64_t commit_mark(struct changes *c, uint64_t page, bool first_pass, bool zero)
 {
-	const uint64_t nr = changes_pages(c);
+	const uint64_t nr = changes_pages(c), max = zero ? HOLE_MAX : RUN_MAX;
 	uint64_t run = 0;
 
-	for (; run < RUN_MAX && page + run < nr; run++) {
+	for (; run < max && page + run < nr; run++) {
 		enum page_state state = changes_state(c, page + run);
 
 		if (state == PAGE_FILE || state_is_zero(state) != zero)
@@ -122,16 +130,24 @@ static int64_t commit_pass(struct commit *w, bool first)
 	return data < 0 ? data : zeroes + data;
 }
 
+/* Ahead of the first write, and behind the last. */
+static void commit_unfinished(struct changes *c, bool on)
+{
+	__atomic_store_n(&c->head->unfinished, on, __ATOMIC_SEQ_CST);
+}
+
 int commit_write(struct changes *c, int fd)
 {
 	const uint64_t len = (uint64_t)RUN_MAX << c->ram.page_shift;
-	struct commit w = { .c = c, .fd = fd, .buf = pages_get(len) };
+	struct commit w = { .c = c, .fd = fd, .buf = pages_get(len), .buf_len = len };
 	int64_t n = 0;
 
 	if (!w.buf)
 		return -ENOMEM;
 	for (uint64_t page = 0; (page = changes_next(c, page)) < changes_pages(c); page++)
 		w.all++;
+	if (w.all)
+		commit_unfinished(c, true);
 	for (unsigned i = 0; i < PASSES && (i == 0 || n > 0); i++)
 		n = commit_pass(&w, i == 0);
 	pages_put(w.buf, len);
@@ -139,5 +155,7 @@ int commit_write(struct changes *c, int fd)
 		n = -EBUSY;
 	if (n == 0 && fdatasync(fd))
 		n = -errno;
+	if (n == 0)
+		commit_unfinished(c, false);
 	return (int)n;
 }

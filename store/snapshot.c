@@ -469,6 +469,15 @@ static int snap_lock(const struct dev *dev, const struct snap *s, int lock, cons
 	return -EBUSY;
 }
 
+/* What a commit has not got through with can be put right as long as the changes are there. */
+static int snap_leave(const struct changes *c, const char **why)
+{
+	if (!__atomic_load_n(&c->head->unfinished, __ATOMIC_ACQUIRE))
+		return 0;
+	*why = "in the middle of a commit: \"ublk commit\" again, or its file stays a mixture";
+	return -EBUSY;
+}
+
 static int snap_ask(struct dev *dev, uint32_t what, uint64_t *at, const char **why)
 {
 	struct snap *s = dev->over;
@@ -480,6 +489,8 @@ static int snap_ask(struct dev *dev, uint32_t what, uint64_t *at, const char **w
 		return snap_lock(dev, s, LOCK_SH, why);
 	case LETTER_GIVE:
 		return snap_give(&s->changes, at);
+	case LETTER_LEAVE:
+		return snap_leave(&s->changes, why);
 	default:
 		return -EINVAL;
 	}

@@ -385,7 +385,7 @@ static void test_commit_between(void)
 	struct bench *b = &(struct bench){ 0 };
 	bool ok = bench_open(b, 11);
 	struct changes *c = bench_changes(b);
-	struct commit w = { .c = c, .fd = b->fd, .buf = bufs[2] };
+	struct commit w = { .c = c, .fd = b->fd, .buf = bufs[2], .buf_len = 4096 };
 	struct io io = { .op = UBLK_IO_OP_WRITE, .len = 4096, .buf = bufs[1] };
 
 	ok = ok && backend_snapshot.queue(&b->queue, &io) == 4096 && commit_runs(&w, true, true) == 0;
@@ -408,6 +408,35 @@ static void test_commit_dead(void)
 	memset(model, 1, 8192);
 	ok = ok && backend_snapshot.queue(&b->queue, &io) == 8192 && commit_mark(c, 0, true, false) == 2;
 	CHECK("commit: what a dead one has only marked is written by the next", ok && commit_write(c, b->fd) == 0 && file_is(b, model));
+	bench_close(b);
+}
+
+static bool may_leave(struct bench *b)
+{
+	const char *why = NULL;
+	uint64_t at = 0;
+	int ret = backend_snapshot.ask(queue_dev(&b->queue), LETTER_LEAVE, &at, &why);
+
+	return ret == 0 || ret != -EBUSY || !why;
+}
+
+/* One that the file takes not all of. */
+static void test_commit_unfinished(void)
+{
+	struct bench *b = &(struct bench){ 0 };
+	bool ok = bench_open(b, 12);
+	struct changes *c = bench_changes(b);
+	struct io io = { .op = UBLK_IO_OP_WRITE, .len = 4096, .buf = bufs[1] };
+	const int none = ok ? open(fd_path(b->fd).s, O_RDONLY | O_CLOEXEC) : -1;	/* which takes nothing */
+
+	ok = ok && commit_write(c, none) == 0 && may_leave(b);
+	CHECK("commit: nothing is unfinished where nothing has changed", ok);
+	memset(bufs[1], 1, 4096);
+	memset(model, 1, 4096);
+	ok = ok && backend_snapshot.queue(&b->queue, &io) == 4096 && may_leave(b) && commit_write(c, none) == -EBADF;
+	CHECK("commit: one that has failed half-way is known to be unfinished", ok && !may_leave(b));
+	CHECK("commit: until it is through", ok && commit_write(c, b->fd) == 0 && may_leave(b) && file_is(b, model));
+	close(none);
 	bench_close(b);
 }
 
@@ -518,6 +547,7 @@ int main(void)
 	test_commit();
 	test_commit_late();
 	test_commit_between();
+	test_commit_unfinished();
 	test_commit_dead();
 	test_commit_busy();
 	test_commit_fill();
