@@ -40,6 +40,7 @@
 
 #ifndef BLKROGET
 #define BLKROGET	_IO(0x12, 94)	/* linux/fs.h */
+#define BLKSSZGET	_IO(0x12, 104)
 #endif
 
 /* linux/magic.h; neither has NOWAIT, and io_uring would use a worker thread */
@@ -715,11 +716,13 @@ static uint64_t bdev_limit(dev_t devno, const char *name)
 }
 
 /* Its logical blocks, or the largest that we can show. */
-static uint32_t bdev_block(dev_t devno)
+static uint32_t bdev_block(int fd)
 {
-	const uint64_t n = bdev_limit(devno, "queue/logical_block_size");
+	int n;
 
-	return n > 4096 ? 4096 : n > 512 ? (uint32_t)n : 512;
+	if (ioctl(fd, BLKSSZGET, &n) || n < 512)
+		return 512;
+	return n > 4096 ? 4096 : (uint32_t)n;
 }
 
 /*
@@ -972,7 +975,7 @@ static int file_open(struct dev *dev, const struct options *o, const char **why)
 		dev->identity = identity_of(&st, f->base);
 	/* what is on a disk is made for its blocks */
 	if (!ret && f->is_bdev && !o->block_size)
-		dev->block_size = bdev_block(st.st_rdev);
+		dev->block_size = bdev_block(dev->fd);
 	/* not on a block device: udev takes locks there, and O_EXCL is the claim */
 	if (!ret && !f->is_bdev)
 		ret = file_lock(dev->fd, &st, dev->read_only, why);

@@ -36,7 +36,7 @@ static const struct option_def {
 	{ "cpu-affinity", 0, OPT_FLAG, DEVICE(cpu_affinity), V_SERVE, NULL, 0, 0, NULL,
 	  "pin each queue's thread to the CPUs whose requests the queue takes" },
 	{ "block-size", 0, OPT_SIZE, DEVICE(block_size), V_SERVE, "N", 512, 4096, NULL,
-	  "logical block size, a power of two; default: 512" },
+	  "logical block size, a power of two; default: 512, or a block device's own" },
 	{ "max-io", 0, OPT_SIZE, DEVICE(max_io), V_SERVE, "SIZE", 4096, 32 << 20, NULL,
 	  "largest request; default: 1M" },
 	{ "read-only", 'r', OPT_FLAG, DEVICE(read_only), V_SERVE, NULL, 0, 0, NULL,

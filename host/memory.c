@@ -2,6 +2,7 @@
 /* memory: see memory.h. */
 #include "host/memory.h"
 #include "lib/read.h"
+#include "lib/sys.h"
 #include "lib/text.h"
 
 #include <ctype.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #define RESERVE_MAX	(256LL << 20)	/* of memory, for the rest of the machine; less if it is small */
+#define DIRTY_MS	200		/* see dirty_lately() */
 
 static bool not_locked;
 static int meminfo_fd = -1;	/* see memory_keep() */
@@ -31,6 +33,27 @@ static int64_t meminfo_line(const char *text, const char *name, int64_t otherwis
 	return (int64_t)kib * 1024;
 }
 
+/*
+ * What is dirty makes no room before it is written, perhaps by us. It comes and
+ * goes faster than anybody can look, up to a limit that the kernel lowers as
+ * memory gets less, but only by a 32nd of the way each 200 ms: so it may soon be
+ * again as much as it was lately. Kernel: domain_update_dirty_limit().
+ */
+static int64_t dirty_lately(int64_t bytes)
+{
+	static int64_t most, at;	/* any thread's */
+	const int64_t now = now_ms();
+	int64_t was = __atomic_load_n(&most, __ATOMIC_RELAXED);
+
+	if (bytes < was && now - __atomic_load_n(&at, __ATOMIC_RELAXED) < DIRTY_MS)
+		return was;
+	if (bytes < was)
+		bytes = was - (was - bytes) / 32;
+	__atomic_store_n(&at, now, __ATOMIC_RELAXED);
+	__atomic_store_n(&most, bytes, __ATOMIC_RELAXED);
+	return bytes;
+}
+
 void memory_get(struct memory *m)
 {
 	int fd = meminfo_fd >= 0 ? meminfo_fd : open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
@@ -49,9 +72,8 @@ void memory_get(struct memory *m)
 		m->locked = m->total;
 	m->available = meminfo_line(text, "MemAvailable:", INT64_MAX);
 	reserve = m->total / 16 < RESERVE_MAX ? m->total / 16 : RESERVE_MAX;
-	/* is to be written before it makes room, by us perhaps; and writers who are held back by what is dirty add some still */
-	dirty = meminfo_line(text, "Dirty:", 0) + meminfo_line(text, "Writeback:", 0);
-	m->left = m->available - reserve - dirty - dirty / 2;
+	dirty = dirty_lately(meminfo_line(text, "Dirty:", 0) + meminfo_line(text, "Writeback:", 0));
+	m->left = m->available - reserve - dirty - (dirty / 2 < RESERVE_MAX ? dirty / 2 : RESERVE_MAX);
 }
 
 /* Of a line of smaps with a mapping's flags, which have two letters each. */

@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #define ANSWER_MS	30000	/* that a server may take, as long as it says nothing */
-#define LEAVE_MS	2000	/* the same of whether it may go: one that hangs is to be got rid of */
 
 /* A name is whatever somebody has called it: is it on the filesystem that memfds are on, which nobody can mount? */
 static bool is_memfd(const struct stat *st)
@@ -126,8 +125,7 @@ int letter_send(const struct ublksrv_ctrl_dev_info *info, int *server, struct le
 	pidfd = pidfd_of(*server);
 	ret = server_files(info, *server, MAILBOX_NAME, &fd, NULL);
 	mail = ret ? ret : fd_reopen(fd, O_RDWR);
-	ret = mail < 0 ? mail : mailbox_ask(mail, pidfd, l, !info_is_others(info),
-					      l->what == LETTER_LEAVE ? LEAVE_MS : ANSWER_MS);
+	ret = mail < 0 ? mail : mailbox_ask(mail, pidfd, l, !info_is_others(info), ANSWER_MS);
 	*why = mail == -ENOENT ? "its server is of an earlier ublk, which cannot" :
 	       mail >= 0 && ret == -EBUSY && !l->why[0] ? "somebody else is asking its server" :
 	       ret == -ESRCH ? "its server has ended meanwhile" :

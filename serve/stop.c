@@ -32,27 +32,37 @@ static int stop_look(struct ctrl *c, uint32_t id)
 	}
 }
 
-/* Its server is asked whether that would lose anything: one of a snapshot may say -EBUSY and why. No other answer counts. */
-static int stop_spares(struct ctrl *c, int pid, char *text, size_t len)
+/*
+ * A snapshot's server is asked whether anything is lost if it goes: -EBUSY and
+ * why, or nothing is known against it. One that has died may have a successor.
+ */
+static int stop_spares(struct ctrl *c, char *text, size_t len)
 {
 	struct letter l = { .what = LETTER_LEAVE };
 	const char *why;
+	int ret, pid = 0;
 
-	if (!(c->info.ublksrv_flags & COOKIE_SNAPSHOT) || !pid || letter_send(&c->info, &pid, &l, &why) != -EBUSY)
+	if (!(c->info.ublksrv_flags & COOKIE_SNAPSHOT) || info_is_others(&c->info))
 		return 0;
 	c->step = STEP_STOP;
+	ret = letter_send(&c->info, &pid, &l, &why);
+	ctrl_set_deadline(c);
+	if (c->info.ublksrv_flags & COOKIE_RESILIENT && (ret == -ESRCH || ret == -ENOENT))
+		ret = -EBUSY;
+	if (ret != -EBUSY)
+		return ret == -ETIME ? ret : 0;
 	text_print(text, len, "%s", why);
-	return -EBUSY;
+	return ret;
 }
 
 /* STOP_DEV, when the device is free: wait seconds at most, and as long as udev may have it. */
-static int stop_ask(struct ctrl *c, uint32_t id, int pid, bool force, uint64_t wait, char *text, size_t len)
+static int stop_ask(struct ctrl *c, uint32_t id, bool force, uint64_t wait, char *text, size_t len)
 {
 	const int64_t wait_ms = (int64_t)wait * 1000, end = now_ms() + (wait_ms > GRACE_MS ? wait_ms : GRACE_MS);
 	int ret;
 
 	for (;;) {
-		ret = force ? 0 : stop_spares(c, pid, text, len);
+		ret = force ? 0 : stop_spares(c, text, len);
 		if (!ret)
 			ret = dev_stop(c, id, force, text, len);
 		if (ret != -EBUSY || now_ms() >= end)
@@ -87,7 +97,7 @@ static int stop_served(struct ctrl *c, uint32_t id, bool force, uint64_t wait, c
 	const int pid = ours ? usage_server(id, c->info.ublksrv_pid) : 0;
 	int pidfd = pidfd_of(pid);
 	int guard_fd = pidfd >= 0 && cookie & COOKIE_RESILIENT ? pidfd_of(guard_of(pid)) : -1;
-	int ret = stop_ask(c, id, pid, force, wait, text, len);
+	int ret = stop_ask(c, id, force, wait, text, len);
 
 	if (ret) {
 		fd_close(pidfd);

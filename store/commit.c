@@ -146,8 +146,7 @@ int commit_write(struct changes *c, int fd)
 		return -ENOMEM;
 	for (uint64_t page = 0; (page = changes_next(c, page)) < changes_pages(c); page++)
 		w.all++;
-	if (w.all)
-		commit_unfinished(c, true);
+	commit_unfinished(c, true);
 	for (unsigned i = 0; i < PASSES && (i == 0 || n > 0); i++)
 		n = commit_pass(&w, i == 0);
 	pages_put(w.buf, len);

@@ -120,8 +120,8 @@ bool ram_afford(struct ram *r, int64_t bytes, bool swap)
 		return false;
 	}
 	left = left / SHARES < GRANT ? left / SHARES : GRANT;
-	__atomic_store_n(&r->granted, now, __ATOMIC_RELAXED);
 	__atomic_store_n(&r->budget, left > bytes ? left - bytes : 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&r->granted, now, __ATOMIC_RELAXED);
 	return true;
 }
 

@@ -312,21 +312,24 @@ static int snap_take(struct changes *c, const struct io *io)
 {
 	const uint64_t first = io_page(c, io, HEAD), last = io_page(c, io, TAIL);
 	const uint64_t notes = changes_notes(c, first, last);
-	uint64_t nr = 0, from = UINT64_MAX, to = 0, bytes;
+	uint64_t nr = 0, gives = 0, from = UINT64_MAX, to = 0;
 	const bool writes = io->op == UBLK_IO_OP_WRITE;
 	const char *head, *tail;
+	int64_t bytes;
 	int ret;
 
 	for (uint64_t page = first; page <= last; page++) {
-		if (!snap_takes(c, io, page))
+		if (!snap_takes(c, io, page)) {
+			gives += !writes && snap_state(c, page) == PAGE_MEMORY && io_covers_all(c, io, page);
 			continue;
+		}
 		nr++;
 		from = page < from ? page : from;
 		to = page;
 	}
-	/* noting that all of a large disk is discarded takes some as well */
-	bytes = (nr << c->ram.page_shift) + notes;
-	if (bytes && !ram_afford(&c->ram, (int64_t)bytes, io->flags & UBLK_IO_F_SWAP))
+	/* noting that all of a large disk is discarded takes some as well, but who makes room is not to want it first */
+	bytes = (int64_t)((nr << c->ram.page_shift) + notes) - (int64_t)(gives << c->ram.page_shift);
+	if (bytes > 0 && !ram_afford(&c->ram, bytes, io->flags & UBLK_IO_F_SWAP))
 		return -ENOSPC;
 	if (notes && changes_take_notes(c, first, last))
 		return -ENOSPC;
@@ -474,7 +477,7 @@ static int snap_leave(const struct changes *c, const char **why)
 {
 	if (!__atomic_load_n(&c->head->unfinished, __ATOMIC_ACQUIRE))
 		return 0;
-	*why = "in the middle of a commit: \"ublk commit\" again, or its file stays a mixture";
+	*why = "in the middle of a commit; if none is running, \"ublk commit\" again, or its file stays a mixture";
 	return -EBUSY;
 }
 
