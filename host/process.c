@@ -222,6 +222,22 @@ static void oom_protect(void)
 	fd_close(fd);
 }
 
+extern char __executable_start[], _end[];	/* of the linker: the program */
+
+/*
+ * Have all of the program in memory: what has never run yet, or been written, may
+ * have been swapped out to us where it lies in a tmpfs. Linux 5.14.
+ */
+static void program_take(void)
+{
+	const size_t page = (size_t)getpagesize();
+
+	/* page by page, as there may be gaps, and not all of it can be written */
+	for (char *p = __executable_start - (uintptr_t)__executable_start % page; p < _end; p += page)
+		if (madvise(p, page, MADV_POPULATE_WRITE))
+			(void)madvise(p, page, MADV_POPULATE_READ);
+}
+
 void server_protect(void)
 {
 	volatile char stack[32 << 10];
@@ -237,6 +253,7 @@ void server_protect(void)
 	}
 	for (size_t i = 0; i < sizeof(stack); i += 4096)
 		stack[i] = 0;
+	program_take();
 	oom_protect();
 }
 
