@@ -40,6 +40,8 @@
 
 #ifndef BLKROGET
 #define BLKROGET	_IO(0x12, 94)	/* linux/fs.h */
+#endif
+#ifndef BLKSSZGET
 #define BLKSSZGET	_IO(0x12, 104)
 #endif
 

@@ -97,8 +97,8 @@ int disk_flush(uint32_t id)
 	parts_open(&p, id);
 	while ((name = parts_next(&p))) {
 		one = disk_flush_node(name);
-		if (one != -ENOENT && one != -ENXIO)	/* a partition that has just come or gone */
-			ret = ret ? ret : one;
+		if (!ret && one != -ENOENT && one != -ENXIO)	/* a partition that has just come or gone */
+			ret = one;
 	}
 	parts_close(&p);
 	return ret;

@@ -7,8 +7,8 @@
 #include "lib/sys.h"
 #include "lib/text.h"
 
-#include <fcntl.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>

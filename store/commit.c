@@ -46,7 +46,7 @@ static int commit_zero(struct commit *w, uint64_t off, uint64_t len)
 	if (!ret)
 		return 0;
 	w->no_holes |= ret != -EBUSY;
-	memset(w->buf, 0, w->buf_len);
+	memset(w->buf, 0, len < w->buf_len ? len : w->buf_len);
 	for (uint64_t done = 0, n; done < len; done += n) {
 		n = len - done < w->buf_len ? len - done : w->buf_len;
 		ret = write_all(w->fd, w->buf, n, (int64_t)(off + done));
