@@ -234,7 +234,8 @@ bench() {
 	vm_need
 	kernel=$(vm_kernel "${KERNEL:-newest}")
 	bash tests/unit-null.sh "$WORK/ublk-null" >/dev/null
-	VM_FILES="$WORK/ublk-null:/bin/ublk-null ${VM_FILES:-}"
+	"${CC:-gcc}" -O2 -Wall -Wextra -static -I. tests/stop-and-del.c uring.c -o "$WORK/stop-and-del"
+	VM_FILES="$WORK/ublk-null:/bin/ublk-null $WORK/stop-and-del:/bin/stop-and-del ${VM_FILES:-}"
 	if [ "$mode" = bench ]; then
 		mkdir -p build
 		# one processor, and its clock goes on by a nanosecond for each instruction

@@ -4,7 +4,13 @@
 set -u
 SIZE=256M
 WORKLOADS=${BENCH_WORKLOADS:-randread-4k-64,randwrite-4k-64,randread-4k-1,randwrite-4k-1,read-128k-16,write-128k-16}
-ROWS=${BENCH_ROWS:-brd,loop-tmpfs,mem,null,loop-ext4,file-ext4,file-ext4-zc,loop-ext4-direct,file-ext4-direct,file-ext4-direct-copy,loop-null_blk,file-null_blk,file-null_blk-copy,dm-snap-ext4,snap-ext4,dm-snap-brd,snap-brd,mem-64M,mem-1T,mem-1T-end,idle}
+# of what is written, so much is synced: words of fio behind the workload
+SYNCED="randwrite-4k-64 --fsync=64
+randwrite-4k-1 --fsync=1
+randrw-4k-16 --rwmixread=70 --fsync=64
+write-128k-16 --fsync=16
+randwrite-4k-16 --fsync=16"
+ROWS=${BENCH_ROWS:-brd,loop-tmpfs,file-tmpfs,mem,null,loop-ext4,file-ext4,file-ext4-zc,quiet-loop-ext4,quiet-file-ext4,sync-loop-ext4,sync-file-ext4,loop-ext4-direct,file-ext4-direct,file-ext4-direct-copy,loop-null_blk,file-null_blk,file-null_blk-copy,work-brd,work-mem,work-loop-ext4,work-file-ext4,work-loop-sparse,work-file-sparse,life-losetup,life-mem,life-file,life-driver,dm-snap-ext4,snap-ext4,dm-snap-brd,snap-brd,mem-64M,mem-1T,mem-1T-end,idle}
 # kublk, the server of the kernel's own tests, if the caller has brought one
 [ ! -e /bin/kublk ] || ROWS=$ROWS,kublk
 export DM_DISABLE_UDEV=1 # dmsetup makes its nodes itself
@@ -45,6 +51,7 @@ make_dm() {
 	dev=/dev/mapper/snap undo="gone_dm ${undo#true}"
 }
 gone_dm() { dmsetup remove snap && "$@"; }
+new_sparse() { rm -f /mnt/sparse && truncate -s $SIZE /mnt/sparse; }
 
 # make ROW: set dev to the row's disk, full of zeroes, and undo to the command that removes it
 make() {
@@ -52,6 +59,8 @@ make() {
 	case $1 in
 	brd) dev=/dev/ram0 ;;
 	loop-tmpfs) make_loop /tmp/image ;;
+	loop-sparse) new_sparse && make_loop /mnt/sparse ;;
+	file-sparse) new_sparse && make_ublk file /mnt/sparse ;;
 	mem | mem-64M) make_ublk mem $SIZE ;;
 	mem-1T*) make_ublk mem 1T ;;
 	mem-q2) make_ublk mem $SIZE --queues=2 ;;
@@ -78,6 +87,7 @@ make() {
 	case $1 in
 	mem-1T-end) ;; # fio lays it out itself
 	*snap-*) ;; # its origin is full
+	*-sparse) ;;
 	*) fill "$dev" ;;
 	esac
 	sync
@@ -112,6 +122,97 @@ row_snapshot() {
 	done
 }
 
+row_sync() {
+	local work
+	make "${1#sync-}"
+	while read -r work words; do
+		# shellcheck disable=SC2086 # words of fio
+		report "$1" "$work" "$dev" "$work" $words
+		sync
+	done <<-END
+		$SYNCED
+	END
+	$undo
+}
+
+# as a machine is where nothing is written back while a figure is taken, and tasks are not grouped by session
+quiet() {
+	echo "$1" >/proc/sys/kernel/sched_autogroup_enabled
+	echo "$2" >/proc/sys/vm/dirty_writeback_centisecs
+}
+row_quiet() {
+	local work
+	make "${1#quiet-}"
+	quiet 0 0
+	for work in $(echo "$WORKLOADS" | tr , ' '); do
+		report "$1" "$work" "$dev" "$work"
+		sync
+	done
+	quiet 1 500
+	$undo
+}
+
+now_us() { echo $(($(date +%s%N) / 1000)); }
+# step ROW WHAT COMMAND...: what it takes, in microseconds
+step() {
+	local row=$1 what=$2 from
+	shift 2
+	from=$(now_us)
+	"$@" >/tmp/step.out 2>&1 || die "$row: $*: $(cat /tmp/step.out)"
+	echo "bench: $row $what $(($(now_us) - from))"
+}
+
+# What is done with a disk, from mkfs to umount: 3,000 files in 60 directories, 60 MB
+files_make() {
+	local dir file
+	[ ! -e /tmp/files.tar ] || return 0
+	for dir in $(seq 60); do
+		mkdir -p /tmp/files/$dir
+		for file in $(seq 50); do head -c $((1 + dir * file * 7919 % 40000)) /bin/ublk >/tmp/files/$dir/$file; done
+	done
+	tar cf /tmp/files.tar -C /tmp files && rm -rf /tmp/files || die "no files"
+}
+row_work() {
+	files_make
+	make "${1#work-}"
+	mkdir -p /work
+	step "$1" mkfs mkfs.ext4 -q -b 4096 -E lazy_itable_init=0,lazy_journal_init=0 "$dev"
+	step "$1" mount mount "$dev" /work
+	step "$1" untar tar xf /tmp/files.tar -C /work
+	step "$1" sync sync -f /work
+	echo 3 >/proc/sys/vm/drop_caches
+	step "$1" read find /work -type f -exec cat {} +
+	step "$1" rm rm -rf /work/files
+	step "$1" trim fstrim /work
+	step "$1" umount umount /work
+	$undo
+}
+
+# What it takes to have a disk, and to have it no more: the middle of many. One that is told to go by
+# nothing but STOP_DEV and DEL_DEV shows what of that is the driver's, and its server's end.
+row_life() {
+	local made gone from i
+	for i in $(seq 25); do
+		from=$(now_us)
+		make_life "${1#life-}"
+		made=$(now_us)
+		$undo
+		gone=$(now_us)
+		echo "$((made - from)) $([ "$1" = life-driver ] && cat /tmp/driver.us || echo $((gone - made)))"
+	done >/tmp/life
+	echo "bench: $1 add $(cut -d' ' -f1 /tmp/life | sort -n | sed -n 13p)"
+	echo "bench: $1 stop $(cut -d' ' -f2 /tmp/life | sort -n | sed -n 13p)"
+}
+make_life() {
+	case $1 in
+	losetup) make_loop /mnt/image ;;
+	mem) make_ublk mem $SIZE ;;
+	file) make_ublk file /mnt/image ;;
+	driver) make_ublk mem $SIZE && undo="gone_driver ${dev#/dev/ublkb}" ;;
+	esac
+}
+gone_driver() { stop-and-del "$1" >/tmp/driver.us || die "stop-and-del: $(cat /tmp/driver.us)"; }
+
 ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
 # A server that nobody asks anything must not run at all
 row_idle() {
@@ -132,6 +233,10 @@ row() {
 	case $1 in
 	mem-64M | mem-1T*) row_size "$1" ; return ;;
 	*snap-*) row_snapshot "$1" ; return ;;
+	sync-*) row_sync "$1" ; return ;;
+	quiet-*) row_quiet "$1" ; return ;;
+	work-*) row_work "$1" ; return ;;
+	life-*) row_life "$1" ; return ;;
 	idle) row_idle ; return ;;
 	esac
 	make "$1"
@@ -157,19 +262,18 @@ smp() {
 }
 
 modprobe -a ublk_drv loop ext4 dm-snapshot
-modprobe brd rd_nr=3 rd_size=$((400 << 10))
+modprobe brd rd_nr=3 rd_size=$((700 << 10))
 echo "bench: kernel release $(uname -r)"
 # fio's buffer would get huge pages or not depending on where it happens to lie
 echo madvise >/sys/kernel/mm/transparent_hugepage/enabled
-echo 0 >/proc/sys/kernel/sched_autogroup_enabled
-# or the flusher would run in some rows and not in others
-echo 0 >/proc/sys/vm/dirty_writeback_centisecs
+# as machines come, but for rows that are to show what that is worth
+quiet 1 500
 truncate -s $SIZE /tmp/image && fill /dev/ram0
 dd if=/dev/zero of=/tmp/image bs=1M count=256 conv=notrunc 2>/dev/null
-if [ "${BENCH:-}" = smp ]; then smp; exit; fi
+if [ "${BENCH:-}" = smp ]; then quiet 0 0; smp; exit; fi
 modprobe null_blk nr_devices=1 gb=1 memory_backed=1 bs=512 || die "no null_blk"
 # or a kernel thread would go on making the filesystem while rows run
-mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 /dev/ram1 && mount /dev/ram1 /mnt || die "no ext4"
+mkfs.ext4 -q -b 4096 -E lazy_itable_init=0,lazy_journal_init=0 /dev/ram1 && mount /dev/ram1 /mnt || die "no ext4"
 dd if=/dev/zero of=/mnt/image bs=1M count=256 2>/dev/null && sync || die "no image"
 for row in $(echo "$ROWS" | tr , ' '); do row "$row"; done
 umount /mnt
