@@ -107,7 +107,7 @@
 enum io_state { IO_FETCHED, IO_WAITS, IO_GET_DATA, IO_SERVED, IO_LAST, IO_PAIRED, IO_CHAINED, IO_GONE };
 
 /* What a CQE on a queue's ring belongs to: the low byte of user_data. */
-enum kind { KIND_IO, KIND_GET_DATA, KIND_BACKEND, KIND_CTRL, KIND_SIGNAL, KIND_PROBE, KIND_HOLD };
+enum kind { KIND_IO, KIND_GET_DATA, KIND_BACKEND, KIND_CTRL, KIND_SIGNAL, KIND_PROBE, KIND_HOLD, KIND_CHILD };
 
 static uint64_t user_data_pack(enum kind kind, unsigned tag)
 {
@@ -773,6 +773,8 @@ static void queue_dispatch(struct queue *q, const struct io_uring_cqe *cqe)
 	case KIND_HOLD:
 		queue_hold(q);
 		return;
+	case KIND_CHILD:
+		return;			/* ctrl_await() looks itself */
 	}
 }
 
@@ -1432,20 +1434,27 @@ static int ctrl_await(struct ctrl *c, pid_t pid, bool asks)
 	const struct server *s = c->serving ? c->serving->s : NULL;
 	const unsigned signals = s ? s->signals : 0;
 	const bool patient = c->patient;
+	struct pollfd p = { .fd = pidfd_of(pid), .events = POLLIN };
 	int wstatus = 0, ret = 0;
 	pid_t got;
 
 	c->patient = patient && !asks;
+	if (s && p.fd >= 0)
+		queue_poll(c->serving, p.fd, KIND_CHILD);
 	while ((got = waitpid(pid, &wstatus, WNOHANG)) == 0 && !ret) {
+		/* without a descriptor there is no end to be told of, only to be looked for */
+		const int left = p.fd >= 0 ? ctrl_left(c) : 5;
+
 		if (!ctrl_left(c))
 			ret = -ETIME;
 		else if (asks && s && s->signals != signals)
 			ret = -EINTR;
 		else if (s)
-			ctrl_turn(c, 5);
+			ctrl_turn(c, left);
 		else
-			nap_ms(5);
+			(void)poll(&p, 1, left);
 	}
+	fd_close(p.fd);
 	c->patient = patient;
 	if (got < 0)
 		return -errno;
@@ -1530,15 +1539,18 @@ static int ctrl_stop(struct ctrl *c, unsigned nr, uint32_t id)
 
 int dev_stop(struct ctrl *c, uint32_t id, bool force, char *text, size_t len)
 {
-	bool safe = !force && c->features & UBLK_F_SAFE_STOP_DEV;
-	bool live;
+	const bool safe = !force && c->features & UBLK_F_SAFE_STOP_DEV;
+	bool live, recovers, look;
 	int ret = ctrl_get_info(c, id);
 
 	if (ret)
 		return ret;
 	live = c->info.state == UBLK_S_DEV_LIVE;
+	recovers = c->info.flags & UBLK_F_USER_RECOVERY;
 	c->step = STEP_STOP;
-	ret = force ? 0 : dev_ask(c, id, live, text, len);
+	/* where the kernel itself says no, who has it is looked for after that: it takes longer than to stop */
+	look = !force && (!safe || recovers);
+	ret = look ? dev_ask(c, id, live, text, len) : 0;
 	if (ret == -ETIME && safe) {	/* whoever made looking take that long is not to keep the device: the kernel knows */
 		ctrl_set_deadline(c);
 		ret = 0;
@@ -1546,7 +1558,7 @@ int dev_stop(struct ctrl *c, uint32_t id, bool force, char *text, size_t len)
 	if (ret)
 		return ret;
 	/* by force: what lies in the caches of device-mapper or loop above it would come too late */
-	if (live && (force || c->info.flags & UBLK_F_USER_RECOVERY)) {
+	if (live && (force || recovers)) {
 		ret = dev_flush(c, id);
 		if (ret > 0)
 			notice("%s: not all that is dirty could be written", node_path(id).s);
@@ -1556,9 +1568,15 @@ int dev_stop(struct ctrl *c, uint32_t id, bool force, char *text, size_t len)
 			return ret;
 	}
 	ret = ctrl_stop(c, safe ? UBLK_CMD_TRY_STOP_DEV : UBLK_CMD_STOP_DEV, id);
-	if (ret == -EBUSY)
-		text_print(text, len, "opened by a process that /proc does not show");
-	return ret;
+	if (ret != -EBUSY)
+		return ret;
+	if (!look)
+		ret = dev_ask(c, id, live, text, len);
+	c->step = STEP_STOP;
+	if (ret == -EINTR || (ret == -EBUSY && !look))
+		return ret;
+	text_print(text, len, "opened by a process that /proc does not show");
+	return -EBUSY;
 }
 
 /*
@@ -2188,7 +2206,8 @@ int server_down(struct server *s)
 	fd_close(s->char_fd);
 	if (s->added && !marked && !ctrl_is_gone(c, s->id, s->cookie))
 		ret = dev_del(c, s->id);
-	if (s->added && !ret)
+	/* who has stopped it from outside waits for the number himself, and for us */
+	if (s->added && !ret && (s->signals || !s->dev.used))
 		ret = ctrl_wait_gone(c, s->id, s->cookie, marked ? 2000 : ctrl_left(c));
 	if (ret == -ETIME && marked)
 		ret = 0;	/* still open somewhere: it goes with the last close */

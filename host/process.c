@@ -230,12 +230,19 @@ extern char __executable_start[], _end[];	/* of the linker: the program */
  */
 static void program_take(void)
 {
-	const size_t page = (size_t)getpagesize();
+	const uintptr_t page = (uintptr_t)getpagesize();
+	char *const start = __executable_start - (uintptr_t)__executable_start % page;
+	char *p = _end + (page - 1) - ((uintptr_t)_end + page - 1) % page;
 
-	/* page by page, as there may be gaps, and not all of it can be written */
-	for (char *p = __executable_start - (uintptr_t)__executable_start % page; p < _end; p += page)
-		if (madvise(p, page, MADV_POPULATE_WRITE))
-			(void)madvise(p, page, MADV_POPULATE_READ);
+	/* what is written to is at the end */
+	while (p > start && !madvise(p - page, page, MADV_POPULATE_WRITE))
+		p -= page;
+	if (!madvise(start, (size_t)(p - start), MADV_POPULATE_READ))
+		return;
+	while (p > start) {	/* there are gaps */
+		p -= page;
+		(void)madvise(p, page, MADV_POPULATE_READ);
+	}
 }
 
 void server_protect(void)
