@@ -12,8 +12,11 @@ ifdef ARCH
 CROSS = $(or $(cross_$(ARCH)),$(error ARCH=$(ARCH): x86_64, aarch64, riscv64 or armhf))
 CC = $(CROSS)gcc
 endif
-# musl is for who wants it small, so the compiler may look at all of it at once; gcc knows -Oz since 12
-small := $(if $(shell $(CC) -Oz -E -x c /dev/null 2>/dev/null),-Oz,-Os) -fno-tree-loop-optimize -fno-thread-jumps
+# musl is for who wants it small, so the compiler may look at all of it at once; gcc knows -Oz since 12. Of what makes
+# some code larger than it saves elsewhere, and of registers that need longer instructions, nothing
+knows = $(if $(shell $(CC) $(1) -E -x c /dev/null 2>/dev/null),$(1),$(2))
+small := $(call knows,-Oz,-Os) $(call knows,-mgeneral-regs-only,) -fno-tree-loop-optimize -fno-thread-jumps \
+	-fno-tree-dominator-opts -fno-tree-tail-merge -fno-caller-saves
 CFLAGS ?= $(if $(findstring musl,$(CC)),$(small) -flto -flto-partition=one,-O2) -g
 PREFIX ?= /usr/local
 UDEVDIR ?= $(PREFIX)/lib/udev/rules.d

@@ -4,14 +4,17 @@
  *
  * What the page cache has, or takes, is answered at once, as enum how says;
  * everything else is an io_uring operation on the queue's ring, so that a slow
- * disk holds up nobody but the request that waits for it. What is promised:
+ * disk holds up nobody but the request that waits for it. Whether a disk is slow
+ * is seen by what it has just done. What is promised:
  *
  *	A READ or WRITE is whole or an error. Short results are continued;
  *	a READ past the end of a file that somebody truncated is an error.
  *	A FLUSH is an fdatasync of the whole file. The kernel reports a failed
- *	writeback once and forgets it, so the first error is kept: no later
- *	FLUSH or FUA write succeeds until the file is opened anew. A FUA
- *	write that cannot be written, for want of space, is only that.
+ *	writeback once to each description of the file and forgets it, so the
+ *	first error is kept: no later FLUSH or FUA write succeeds until the
+ *	file is opened anew. A FUA write that cannot be written, for want of
+ *	space, is only that. Who syncs has a description for himself as long
+ *	as the kernel is at it, or the error might be another's.
  *	Not a byte outside the window [base, base + size) is touched.
  *
  * The file is opened once, locked, and used by its descriptor from then on.
@@ -30,6 +33,7 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -49,6 +53,9 @@
 #define TMPFS_MAGIC	0x01021994
 #define RAMFS_MAGIC	0x858458f6
 #define HUGETLBFS_MAGIC	0x958458f6	/* takes no write() */
+#define FUSE_MAGIC	0x65735546
+#define CIFS_MAGIC	0xff534d42
+#define SMB2_MAGIC	0xfe534d42
 
 #define MAP_MAX_SIZE	(16ULL << 30)	/* larger ones are read with preadv2() */
 #define WINDOW		(1U << 20)
@@ -58,6 +65,8 @@
 #define WINDOW_FULL	0xff
 #define SLOW_MS		21		/* more than two ticks of the coarse clock at 100 Hz */
 #define SLOW_FOR_MS	1000
+#define SYNC_SLOW_US	2000		/* that an fdatasync may sleep, to be tried in the queue's thread again */
+#define SYNC_MAX	(4U << 20)	/* bytes that it may have to write there */
 
 /* What FALLOCATE may take long for is bounded; block layer and filesystems split. */
 #define MAX_PUNCH	(128U << 20)
@@ -90,6 +99,10 @@ struct file {
 	void *beyond;		/* a page beyond the end that the file had when it was opened, see mincore_lies() */
 	uint8_t tries;		/* READs of a window before it is looked at; any queue's thread */
 	int64_t slow_until;	/* ms; HOW_INLINE for writes is off until then; any queue's thread */
+	int64_t doubt_until;	/* ms; until then it is looked at why a write takes long; any queue's thread */
+	bool syncs_here;	/* worth file_try_sync() */
+	int64_t sync_slow_until; /* ms; as slow_until; any queue's thread */
+	uint64_t unsynced;	/* bytes written since the last FLUSH, about; any queue's thread */
 	uint32_t max_rw;	/* bytes that the disk below takes in one piece; UINT32_MAX: not known */
 	uint32_t punch_align;	/* fallocate on a block device wants whole blocks of it */
 	bool is_bdev;
@@ -237,6 +250,22 @@ static int file_punch(struct queue *q, struct io *io)
 	return IO_QUEUED;
 }
 
+/* How often this thread has slept. What it has waited for a CPU is not among it. */
+static long times_slept(void)
+{
+	struct rusage usage;
+
+	return getrusage(RUSAGE_THREAD, &usage) ? 0 : usage.ru_nvcsw;
+}
+
+static int64_t now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000LL + ts.tv_nsec / 1000;
+}
+
 static int64_t coarse_ms(void)
 {
 	struct timespec ts;
@@ -261,13 +290,16 @@ static int rw_try(const struct dev *dev, const struct io *io, off_t off)
 
 /*
  * pread() or pwrite(). A write may be made to wait until pages have been
- * written to disk, and all other requests with it, so once one has taken long
- * they go to the ring's workers for a while.
+ * written to disk, and all other requests with it, so once that has taken long
+ * they go to the ring's workers for a while. It may as well have waited for a
+ * CPU, which a worker would too; so the second one that takes long is asked.
  */
 static int rw_inline(const struct dev *dev, struct file *f, const struct io *io, off_t off)
 {
 	int64_t start, end;
 	ssize_t ret;
+	bool doubt;
+	long slept;
 
 	if (io->op == UBLK_IO_OP_READ) {
 		ret = pread(dev->fd, io->buf, io->len, off);
@@ -276,13 +308,54 @@ static int rw_inline(const struct dev *dev, struct file *f, const struct io *io,
 	start = coarse_ms();
 	if (start < __atomic_load_n(&f->slow_until, __ATOMIC_RELAXED))
 		return -EAGAIN;
+	doubt = start < __atomic_load_n(&f->doubt_until, __ATOMIC_RELAXED);
+	slept = doubt ? times_slept() : 0;
 	ret = pwrite(dev->fd, io->buf, io->len, off);
 	if (ret < 0)
 		return -errno;
 	end = coarse_ms();
-	if (end - start >= SLOW_MS)
-		__atomic_store_n(&f->slow_until, end + SLOW_FOR_MS, __ATOMIC_RELAXED);
+	if (end - start >= SLOW_MS) {
+		__atomic_store_n(&f->doubt_until, end + SLOW_FOR_MS, __ATOMIC_RELAXED);
+		if (doubt && times_slept() != slept)
+			__atomic_store_n(&f->slow_until, end + SLOW_FOR_MS, __ATOMIC_RELAXED);
+	}
 	return (int)ret;
+}
+
+/*
+ * FLUSH in this thread, which costs less than to wake a worker for it, as long as
+ * the disk has been quick and not much is to be written. All that is done already
+ * is answered before. Returns as an SQE's res; -EAGAIN: it is for the ring.
+ */
+static int file_try_sync(struct queue *q, struct file *f)
+{
+	const uint64_t unsynced = __atomic_exchange_n(&f->unsynced, 0, __ATOMIC_RELAXED);
+	int64_t start;
+	long slept;
+	int ret;
+
+	if (!f->syncs_here || unsynced > SYNC_MAX || coarse_ms() < __atomic_load_n(&f->sync_slow_until, __ATOMIC_RELAXED))
+		return -EAGAIN;
+	queue_push(q);
+	slept = times_slept();
+	start = now_us();
+	ret = fdatasync(queue_fd(q)) ? -errno : 0;
+	if (now_us() - start > SYNC_SLOW_US && times_slept() != slept)
+		__atomic_store_n(&f->sync_slow_until, coarse_ms() + SLOW_FOR_MS, __ATOMIC_RELAXED);
+	return ret;
+}
+
+/*
+ * A server before this one may have been killed when its description had been
+ * told of an error, and nobody else. The one that all of them have was not asked.
+ */
+static void file_ask(const struct dev *dev, struct file *f)
+{
+	static bool asked;	/* by this process; any queue's thread */
+
+	if (!__atomic_load_n(&asked, __ATOMIC_RELAXED) && !__atomic_exchange_n(&asked, true, __ATOMIC_RELAXED) &&
+	    sync_file_range(dev->fd, 0, 1, SYNC_FILE_RANGE_WAIT_BEFORE) && errno != ESPIPE && errno != EINVAL)
+		(void)file_sync_err(f, -errno);
 }
 
 /*
@@ -486,9 +559,18 @@ static int file_queue(struct queue *q, struct io *io)
 	struct file *f = dev->priv;
 	int ret = -EAGAIN;
 
-	if (io_is_sync(io) && file_sync_err(f, 0))
-		return file_sync_err(f, 0);
+	if (io_is_sync(io)) {
+		file_ask(dev, f);
+		if (file_sync_err(f, 0))
+			return file_sync_err(f, 0);
+	}
 	io->done = 0;
+	if (io->op == UBLK_IO_OP_FLUSH) {
+		ret = file_try_sync(q, f);
+		return ret == -EAGAIN ? file_sync(q, io) : file_complete(q, io, ret);
+	}
+	if (io->op == UBLK_IO_OP_WRITE)
+		__atomic_store_n(&f->unsynced, f->unsynced + io->len, __ATOMIC_RELAXED);
 	if (io->op != UBLK_IO_OP_READ && io->op != UBLK_IO_OP_WRITE)
 		return file_start(q, io, false);
 	if (f->cached)
@@ -595,6 +677,12 @@ static bool is_on(int fd, uint32_t magic)
 	struct statfs fs;
 
 	return fstatfs(fd, &fs) == 0 && (uint32_t)fs.f_type == magic;
+}
+
+/* A file on a filesystem that is on a disk, and in the kernel. */
+static bool is_of_disk(int fd, const struct stat *st)
+{
+	return S_ISREG(st->st_mode) && major(st->st_dev) && !is_on(fd, FUSE_MAGIC);
 }
 
 /*
@@ -829,6 +917,9 @@ static bool file_direct(struct dev *dev, const struct options *o, const struct s
 		(void)fcntl(dev->fd, F_SETFL, flags);
 		return false;
 	}
+	/* what is dirty in the page cache would be waited for by each request that meets it */
+	(void)sync_file_range(dev->fd, (off_t)f->base, 0,
+			      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
 	if (off > dev->block_size)
 		dev->block_size = off;
 	if (dev->physical_block_size < off)
@@ -868,7 +959,8 @@ static void file_map(struct dev *dev, struct file *f)
 	f->windows = pages_get(windows_size(f));
 	if (!f->windows)
 		return;
-	p = pages_map(len, PROT_READ, MAP_SHARED, dev->fd, f->base - skip);
+	/* not shared, or all of its pages would be looked for, to be write-protected, whenever the kernel writes one to disk */
+	p = pages_map(len, PROT_READ, MAP_PRIVATE, dev->fd, f->base - skip);
 	if (!p)
 		return;
 	(void)madvise(p, (size_t)len, MADV_DONTDUMP);
@@ -883,12 +975,14 @@ static void file_map(struct dev *dev, struct file *f)
  * through the page cache a copy costs less than registering the client's
  * pages, and lets this thread ask the cache itself.
  */
-static void file_choose(struct dev *dev, const struct options *o, struct file *f, bool direct)
+static void file_choose(struct dev *dev, const struct options *o, struct file *f, const struct stat *st, bool direct)
 {
 	const bool auto_on = direct || o->zero_copy == ZERO_COPY_ON;
 	struct io one = { .op = UBLK_IO_OP_READ, .len = dev->block_size };
 	char block[4096];
 
+	/* through the page cache it would be a write and a FLUSH, of which the block layer makes one for many */
+	dev->fua = direct;
 	dev->data_path = auto_on && o->zero_copy != ZERO_COPY_OFF ? DATA_ZERO_COPY : DATA_COPY;
 	if (auto_on)
 		return;
@@ -899,6 +993,7 @@ static void file_choose(struct dev *dev, const struct options *o, struct file *f
 	else if (!f->is_bdev && (is_on(dev->fd, TMPFS_MAGIC) || is_on(dev->fd, RAMFS_MAGIC)))
 		f->read_how = f->write_how = HOW_INLINE;
 	f->cached = f->read_how != HOW_RING;
+	f->syncs_here = f->cached && !f->never_waits && (f->write_how == HOW_INLINE || is_of_disk(dev->fd, st));
 	if (f->cached)
 		file_map(dev, f);
 }
@@ -962,7 +1057,6 @@ static int file_open(struct dev *dev, const struct options *o, const char **why)
 	dev->physical_block_size = 4096;
 	dev->max_io = (uint32_t)o->max_io;
 	dev->volatile_cache = true;
-	dev->fua = true;
 
 	dev->fd = o->create ? file_create(o, f) : file_open_path(dev, o, f, why);
 	ret = dev->fd < 0 ? dev->fd : 0;
@@ -985,8 +1079,10 @@ static int file_open(struct dev *dev, const struct options *o, const char **why)
 		direct = o->direct && file_direct(dev, o, &st, f);
 	if (!ret)
 		ret = file_measure(dev, o, why);
+	/* a lock on CIFS keeps out even our own other descriptions */
+	dev->syncs = !ret && !dev->read_only && !o->snapshot && !is_on(dev->fd, CIFS_MAGIC) && !is_on(dev->fd, SMB2_MAGIC);
 	if (!ret)
-		file_choose(dev, o, f, direct);
+		file_choose(dev, o, f, &st, direct);
 	if (!ret)
 		file_probe_punch(dev, &st, f);
 	if (ret)

@@ -159,6 +159,7 @@ struct queue {
 	pthread_t thread;			/* not for queue 0 */
 	int err;				/* of queue_start() in its thread */
 	bool watch_ctrl;			/* queue 0: a poll of the control ring is armed */
+	int fd;					/* see queue_fd() */
 };
 
 /* A bug of ours or of the driver. The process must go, for the device to go. */
@@ -178,6 +179,11 @@ static void queue_die(const struct queue *q, const char *fmt, ...)
 struct dev *queue_dev(const struct queue *q)
 {
 	return q->dev;
+}
+
+int queue_fd(const struct queue *q)
+{
+	return q->fd;
 }
 
 /* Requests served by all queues: how thread 0 sees that there is progress. */
@@ -369,13 +375,16 @@ static bool io_meets_lost(const struct queue *q, const struct io *io)
 {
 	const struct server *s = q->s;
 
-	if (io->op == UBLK_IO_OP_READ || io->op == UBLK_IO_OP_FLUSH)
+	if (io->op == UBLK_IO_OP_READ)
 		return false;
 	for (const struct queue *other = s->queues; other < s->queues + s->nr_queues; other++) {
 		for (unsigned tag = 0; tag < other->depth; tag++) {
 			const volatile struct io *lost = &other->ios[tag];
 
-			if (__atomic_load_n(&lost->lost, __ATOMIC_ACQUIRE) && lost->state != IO_FETCHED &&
+			if (!__atomic_load_n(&lost->lost, __ATOMIC_ACQUIRE) || lost->state == IO_FETCHED)
+				continue;
+			/* or, of two FLUSHes, the one that nobody hears of might be told of an error */
+			if (io->op == UBLK_IO_OP_FLUSH ? lost->op == UBLK_IO_OP_FLUSH :
 			    lost->op != UBLK_IO_OP_READ && lost->off < io->off + io->len && io->off < lost->off + lost->len)
 				return true;
 		}
@@ -821,6 +830,15 @@ static void queue_entered(struct queue *q)
 		queue_spares(q);
 }
 
+void queue_push(struct queue *q)
+{
+	queue_commit_held(q);
+	if (!uring_sqes(&q->ring))
+		return;
+	(void)uring_submit(&q->ring);	/* what was not taken goes with the next ones */
+	queue_entered(q);
+}
+
 /*
  * Deal with all CQEs. The block layer takes tags of the disk below for as many
  * operations as it gets in one system call, but only if one word of its bitmap
@@ -1007,12 +1025,12 @@ static void queue_warm(struct queue *q)
 
 static int queue_register(struct queue *q)
 {
-	const int fds[] = { [CHAR_FILE] = q->s->char_fd, [BACKING_FILE] = q->dev->fd };
+	const int fds[] = { [CHAR_FILE] = q->s->char_fd, [BACKING_FILE] = q->fd };
 	const struct io_uring_rsrc_register sparse = {
 		.nr = q->depth,
 		.flags = IORING_RSRC_REGISTER_SPARSE,
 	};
-	int ret = uring_register(&q->ring, IORING_REGISTER_FILES, fds, q->dev->fd < 0 ? 1 : 2);
+	int ret = uring_register(&q->ring, IORING_REGISTER_FILES, fds, q->fd < 0 ? 1 : 2);
 
 	if (!ret && q->dev->data_path == DATA_ZERO_COPY) {
 		queue_warm(q);
@@ -1833,6 +1851,7 @@ static int server_make_queues(struct server *s)
 			.depth = s->ctrl.info.queue_depth,
 			/* 6.17: all drivers that have it answer GET_DATA on the spot, or refuse the commit */
 			.can_pair = s->ctrl.features & UBLK_F_BUF_REG_OFF_DAEMON,
+			.fd = i < MAX_DESCRIBED && s->described[i] ? s->described[i] : s->dev.fd,
 			.page = (uintptr_t)getpagesize(),
 			.cmd_fetch = cmd_encode(enc, UBLK_IO_FETCH_REQ, size),
 			.cmd_commit = cmd_encode(enc, UBLK_IO_COMMIT_AND_FETCH_REQ, size),
@@ -2114,6 +2133,26 @@ static int server_make(struct server *s)
 	return ret ? ret : server_set_params(s);
 }
 
+/*
+ * Before privileges go: after that another user's file would not be opened again.
+ * With a guard queue 0 has its own as well, and the guard's is asked by who comes
+ * after a server that was killed.
+ */
+static void server_describe(struct server *s)
+{
+	const int flags = s->dev.syncs ? fcntl(s->dev.fd, F_GETFL) & (O_ACCMODE | O_DIRECT | O_NOATIME) : 0;
+	int fd;
+
+	for (unsigned i = !s->guarded; s->dev.syncs && i < s->o->queues && i < MAX_DESCRIBED; i++) {
+		fd = fd_reopen(s->dev.fd, flags | O_CLOEXEC | O_NOCTTY);
+		if (fd < 0) {
+			debug("%s: queues share a description: %s", s->be->name, strerror(-fd));
+			return;
+		}
+		s->described[i] = fd;
+	}
+}
+
 int server_up(struct server *s)
 {
 	struct ctrl *c = &s->ctrl;
@@ -2132,6 +2171,7 @@ int server_up(struct server *s)
 	}
 	if (ret)
 		return ret;
+	server_describe(s);
 	server_confine(c->fd < 0);	/* before there is a ring: the kernel's workers for it would stay behind */
 	ret = ctrl_open(c, false);
 	if (ret)
@@ -2204,6 +2244,9 @@ int server_down(struct server *s)
 	for (unsigned i = 0; s->queues && i < s->nr_queues; i++)
 		queue_free(&s->queues[i]);
 	fd_close(s->char_fd);
+	for (unsigned i = 0; i < MAX_DESCRIBED; i++)
+		if (s->described[i])
+			close(s->described[i]);
 	if (s->added && !marked && !ctrl_is_gone(c, s->id, s->cookie))
 		ret = dev_del(c, s->id);
 	/* who has stopped it from outside waits for the number himself, and for us */

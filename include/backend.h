@@ -82,6 +82,7 @@ struct dev {
 	bool fua;			/* a WRITE with UBLK_IO_F_FUA is safe when answered */
 	uint32_t dma_align;		/* of memory in a request, bytes; 0: the driver's default */
 	int fd;				/* what io_sqe() operates on, or -1 */
+	bool syncs;			/* fd is synced: each queue is to have a description of its own of what it is */
 	uint32_t identity;		/* DEV_IDENTITY: bits that tell this storage from others; see recover */
 	bool bounce;			/* DATA_DIRECT: each tag has a buffer in io->buf as well, to copy
 					   to or from where queue() has no memory to name */
@@ -190,6 +191,16 @@ struct backend {
 
 /* The device that a queue belongs to. */
 struct dev *queue_dev(const struct queue *q);
+
+/*
+ * What io_sqe() operates on in this queue: dev->fd, or with dev->syncs a
+ * description of its own of the same, if there is one. The kernel reports a
+ * failed writeback once to each.
+ */
+int queue_fd(const struct queue *q);
+
+/* Hand over all that is done: the thread is about to be away for a while. */
+void queue_push(struct queue *q);
 
 /*
  * DATA_DIRECT: calls found() with the part inside of this range of each WRITE,

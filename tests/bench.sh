@@ -274,6 +274,7 @@ if [ "${BENCH:-}" = smp ]; then quiet 0 0; smp; exit; fi
 modprobe null_blk nr_devices=1 gb=1 memory_backed=1 bs=512 || die "no null_blk"
 # or a kernel thread would go on making the filesystem while rows run
 mkfs.ext4 -q -b 4096 -E lazy_itable_init=0,lazy_journal_init=0 /dev/ram1 && mount /dev/ram1 /mnt || die "no ext4"
-dd if=/dev/zero of=/mnt/image bs=1M count=256 2>/dev/null && sync || die "no image"
+# with pages of 4 KiB in the cache, as a file has that was written bit by bit
+dd if=/dev/zero of=/mnt/image bs=4k count=65536 2>/dev/null && sync || die "no image"
 for row in $(echo "$ROWS" | tr , ' '); do row "$row"; done
 umount /mnt

@@ -42,6 +42,16 @@ struct dev *queue_dev(const struct queue *q)
 	return (struct dev *)&q->dev;
 }
 
+int queue_fd(const struct queue *q)
+{
+	return q->dev.fd;
+}
+
+void queue_push(struct queue *q)
+{
+	(void)q;
+}
+
 struct io_uring_sqe *io_sqe(struct queue *q, const struct io *io)
 {
 	(void)io;

@@ -187,6 +187,58 @@ static void test_file_inline(void)
 	close(fd);
 }
 
+/* Open a new memfd of that size, and say by what it is refused: "" if it is not. */
+static const char *open_memfd(unsigned flags, off_t size, struct dev *dev)
+{
+	struct options o = { .max_io = 1 << 20 };
+	const int fd = memfd_create("unit", flags);
+	static char path[32];
+	const char *why = NULL;
+	int ret;
+
+	if (fd < 0 || ftruncate(fd, size))
+		return NULL;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	o.path = path;
+	*dev = (struct dev){ .fd = -1 };
+	ret = backend_file.open(dev, &o, &why);
+	close(fd);
+	return ret ? why : "";
+}
+
+/* FLUSH in the queue's thread, and when it is the ring's. */
+static void test_file_flush(void)
+{
+	struct dev dev = { .fd = -1 };
+	struct io done = { .op = UBLK_IO_OP_READ, .state = IO_SERVED, .tag = 1, .len = 4096, .res = 4096 }, *held[] = { &done };
+	struct file *f;
+	bool ok = open_memfd(0, 8 << 20, &dev) && dev.syncs;
+
+	file_q.dev = &dev;
+	file_q.fd = dev.fd;
+	f = dev.priv;
+	ok = ok && f->syncs_here;
+	CHECK("file: FLUSH of a file in memory needs no ring", ok && file_begin(UBLK_IO_OP_FLUSH, 0) == 0 && !file_sqe());
+	file_q.held = held;
+	file_q.nr_held = 1;
+	ok = ok && file_begin(UBLK_IO_OP_FLUSH, 0) == 0 && !file_q.nr_held && done.state == IO_FETCHED && file_sqe();
+	CHECK("file: what is done is handed over before that", ok);
+	for (int i = 0; i < 1025 && ok; i++)
+		ok = file_begin(UBLK_IO_OP_WRITE, 0) == 4096;
+	ok = ok && file_begin(UBLK_IO_OP_FLUSH, 0) == IO_QUEUED && file_sqe() && file_end(0) == 0 &&
+	     file_begin(UBLK_IO_OP_FLUSH, 0) == 0;
+	CHECK("file: where much has been written it is the ring's", ok);
+	f->sync_slow_until = coarse_ms() + 60000;
+	ok = ok && file_begin(UBLK_IO_OP_FLUSH, 0) == IO_QUEUED && file_sqe() && file_end(0) == 0;
+	CHECK("file: and after one that was slow", ok);
+	f->sync_slow_until = 0;
+	file_q.fd = -1;		/* EBADF, and that stays */
+	ok = ok && file_begin(UBLK_IO_OP_FLUSH, 0) == -EBADF && !file_sqe();
+	file_q.fd = dev.fd;
+	CHECK("file: an error there is the first one, and stays", ok && file_begin(UBLK_IO_OP_FLUSH, 0) == -EBADF);
+	backend_file.close(&dev);
+}
+
 static bool exchange_end;
 
 /* Exchange the two names of a pair, until exchange_end. */
@@ -317,25 +369,6 @@ static bool lowest_number(void)
 		backend_file.close(&dev);
 	unlink(o.path);
 	return ok;
-}
-
-/* Open a new memfd of that size, and say by what it is refused: "" if it is not. */
-static const char *open_memfd(unsigned flags, off_t size, struct dev *dev)
-{
-	struct options o = { .max_io = 1 << 20 };
-	const int fd = memfd_create("unit", flags);
-	static char path[32];
-	const char *why = NULL;
-	int ret;
-
-	if (fd < 0 || ftruncate(fd, size))
-		return NULL;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	o.path = path;
-	*dev = (struct dev){ .fd = -1 };
-	ret = backend_file.open(dev, &o, &why);
-	close(fd);
-	return ret ? why : "";
 }
 
 /* A device that begins at byte 31 of its file: requests by the ring, and from the mapping. */
@@ -485,7 +518,7 @@ static void test_file(void)
 	unlink(path);
 	CHECK("file: created, sparse, of the size asked for",
 	      backend_file.open(&dev, &o, &why) == 0 && dev.size == 1 << 20 && stat(path, &st) == 0 &&
-	      st.st_size == 65536 + (1 << 20) && st.st_blocks == 0 && dev.volatile_cache && dev.fua);
+	      st.st_size == 65536 + (1 << 20) && st.st_blocks == 0 && dev.volatile_cache && !dev.fua);
 	o.create = false;
 	CHECK("file: a second writer is refused, and told by whom",
 	      backend_file.open(&other, &o, &why) == -EBUSY && why && strstr(why, "locked"));
@@ -494,6 +527,7 @@ static void test_file(void)
 	dev.data_path = DATA_COPY;
 	test_file_results();
 	test_file_inline();
+	test_file_flush();
 	dev.used = true;
 	backend_file.close(&dev);
 	CHECK("file: stays when its device has been in use", stat(path, &st) == 0);
