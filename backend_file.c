@@ -94,6 +94,8 @@ struct file {
 	int read_how, write_how;	/* any queue's thread */
 	uint64_t page;		/* bytes */
 	char *map;		/* the device's bytes in the page cache, see file_map(), or NULL */
+	bool map_takes;		/* WRITEs as well: there is no disk that would have to hear of them */
+	uint32_t touched;	/* the second of the last pwrite(); any queue's thread */
 	uint64_t mapped;	/* the bytes of it; what a device has grown by is not among them */
 	uint32_t *windows;	/* of the mapping, see map_has(): seconds << 8 | count; any queue's thread */
 	void *beyond;		/* a page beyond the end that the file had when it was opened, see mincore_lies() */
@@ -223,33 +225,6 @@ static const uint32_t zeroes_modes[] = {
 	[ZEROES_AT_ONCE] = FALLOC_FL_ZERO_RANGE, [ZEROES_HOLE] = FALLOC_FL_PUNCH_HOLE, [ZEROES_FILL] = 0,
 };
 
-/* DISCARD makes a hole; so does WRITE_ZEROES, unless the blocks are to stay. */
-static int file_punch(struct queue *q, struct io *io)
-{
-	const struct file *f = queue_dev(q)->priv;
-	const uint64_t align = f->punch_align;
-	uint64_t first = f->base + io->off, end = first + io->len;
-	struct io_uring_sqe *sqe;
-
-	if ((first | end) % align) {
-		if (io->op == UBLK_IO_OP_WRITE_ZEROES)
-			return -EOPNOTSUPP;	/* the block layer then writes them */
-		first = round_up(first, align);
-		end = end / align * align;
-		if (first >= end)
-			return 0;
-	}
-	sqe = io_sqe(q, io);
-	sqe->opcode = IORING_OP_FALLOCATE;
-	sqe->off = first;
-	sqe->addr = end - first;
-	sqe->len = FALLOC_FL_KEEP_SIZE;
-	if (io->done == ZEROES_AT_ONCE && __atomic_load_n(&f->no_zero_range, __ATOMIC_RELAXED))
-		io->done = ZEROES_HOLE;
-	sqe->len |= io_keeps_blocks(io) ? zeroes_modes[io->done] : FALLOC_FL_PUNCH_HOLE;
-	return IO_QUEUED;
-}
-
 /* How often this thread has slept. What it has waited for a CPU is not among it. */
 static long times_slept(void)
 {
@@ -272,6 +247,45 @@ static int64_t coarse_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
 	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
+}
+
+/* The windows of the mapping that a range touches are not to be gone by for the rest of this second. */
+static void map_doubt(struct file *f, uint64_t off, uint64_t len)
+{
+	const uint64_t first = f->base / WINDOW, end = f->mapped < off + len ? f->mapped : off + len;
+	const uint32_t doubt = (uint32_t)(coarse_ms() >> 10) << 8 | WINDOW_TRIES_READ;
+
+	for (uint64_t i = (f->base + off) / WINDOW; off < end && i <= (f->base + end - 1) / WINDOW; i++)
+		__atomic_store_n(&f->windows[i - first], doubt, __ATOMIC_RELAXED);
+}
+
+/* DISCARD makes a hole; so does WRITE_ZEROES, unless the blocks are to stay. */
+static int file_punch(struct queue *q, struct io *io)
+{
+	struct file *f = queue_dev(q)->priv;
+	const uint64_t align = f->punch_align;
+	uint64_t first = f->base + io->off, end = first + io->len;
+	struct io_uring_sqe *sqe;
+
+	if ((first | end) % align) {
+		if (io->op == UBLK_IO_OP_WRITE_ZEROES)
+			return -EOPNOTSUPP;	/* the block layer then writes them */
+		first = round_up(first, align);
+		end = end / align * align;
+		if (first >= end)
+			return 0;
+	}
+	if (f->map_takes)	/* what is no more there may not be had again, and write() is who says why */
+		map_doubt(f, io->off, io->len);
+	sqe = io_sqe(q, io);
+	sqe->opcode = IORING_OP_FALLOCATE;
+	sqe->off = first;
+	sqe->addr = end - first;
+	sqe->len = FALLOC_FL_KEEP_SIZE;
+	if (io->done == ZEROES_AT_ONCE && __atomic_load_n(&f->no_zero_range, __ATOMIC_RELAXED))
+		io->done = ZEROES_HOLE;
+	sqe->len |= io_keeps_blocks(io) ? zeroes_modes[io->done] : FALLOC_FL_PUNCH_HOLE;
+	return IO_QUEUED;
 }
 
 static enum how file_how(const struct file *f, const struct io *io)
@@ -455,6 +469,28 @@ static bool file_map_read(const struct dev *dev, struct file *f, struct io *io)
 	io->mark = mark;
 	io->buf = f->map + io->off;
 	return true;
+}
+
+static void *file_place(const struct queue *q, const struct io *io)
+{
+	const struct dev *dev = queue_dev(q);
+	struct file *f = dev->priv;
+	uint32_t now;
+
+	if (!f->map_takes || io_is_sync(io) || io->off + io->len > f->mapped)
+		return NULL;
+	/* one in a second is written, for the file's times to be right */
+	now = (uint32_t)(coarse_ms() >> 10);
+	if (now != __atomic_load_n(&f->touched, __ATOMIC_RELAXED)) {
+		__atomic_store_n(&f->touched, now, __ATOMIC_RELAXED);
+		return NULL;
+	}
+	return map_has(dev, f, io) ? f->map + io->off : NULL;
+}
+
+static void file_misplaced(const struct queue *q, const struct io *io)
+{
+	map_doubt(queue_dev(q)->priv, io->off, io->len);
 }
 
 /*
@@ -937,11 +973,11 @@ static uint64_t windows_size(const struct file *f)
 }
 
 /*
- * Map the device's bytes, for the kernel to copy READs from: this program never
- * looks at them itself, so a page that cannot be had is an error of the copy
- * and not a SIGBUS. Page tables take a 512th of what is mapped, hence the limit.
+ * Map the device's bytes, for the kernel to copy READs from, and WRITEs to where
+ * memory is all there is (takes): this program never looks at them itself, so a
+ * page that cannot be had is an error of the copy and not a SIGBUS. Page tables take a 512th of what is mapped, hence the limit.
  */
-static void file_map(struct dev *dev, struct file *f)
+static void file_map(struct dev *dev, struct file *f, bool takes)
 {
 	const uint64_t skip = f->base % f->page, len = dev->size + skip;
 	off_t end = lseek(dev->fd, 0, SEEK_END);
@@ -959,8 +995,11 @@ static void file_map(struct dev *dev, struct file *f)
 	f->windows = pages_get(windows_size(f));
 	if (!f->windows)
 		return;
+	p = takes ? pages_map(len, PROT_READ | PROT_WRITE, MAP_SHARED, dev->fd, f->base - skip) : NULL;
+	f->map_takes = p;
 	/* not shared, or all of its pages would be looked for, to be write-protected, whenever the kernel writes one to disk */
-	p = pages_map(len, PROT_READ, MAP_PRIVATE, dev->fd, f->base - skip);
+	if (!p)
+		p = pages_map(len, PROT_READ, MAP_PRIVATE, dev->fd, f->base - skip);
 	if (!p)
 		return;
 	(void)madvise(p, (size_t)len, MADV_DONTDUMP);
@@ -995,7 +1034,7 @@ static void file_choose(struct dev *dev, const struct options *o, struct file *f
 	f->cached = f->read_how != HOW_RING;
 	f->syncs_here = f->cached && !f->never_waits && (f->write_how == HOW_INLINE || is_of_disk(dev->fd, st));
 	if (f->cached)
-		file_map(dev, f);
+		file_map(dev, f, f->write_how == HOW_INLINE && !dev->read_only && !o->snapshot);
 }
 
 static void file_close(struct dev *dev)
@@ -1126,6 +1165,8 @@ const struct backend backend_file = {
 	.close = file_close,
 	.queue = file_queue,
 	.complete = file_complete,
+	.place = file_place,
+	.misplaced = file_misplaced,
 	.identity = file_identity,
 	.resize = file_resize,
 	.most = file_most,

@@ -577,6 +577,19 @@ static void io_get_no_data(struct queue *q, struct io *io, int err)
 	io_command(q, io, KIND_GET_DATA, q->cmd_get_data, -1);
 }
 
+/* May the kernel copy the data of this WRITE to where the backend keeps it? If so it is in io->buf. */
+static bool io_place(const struct queue *q, struct io *io)
+{
+	void *p;
+
+	if (q->dev->data_path != DATA_COPY || io->late || __atomic_load_n(&q->s->lost, __ATOMIC_RELAXED) || io_check(q->dev, io))
+		return false;
+	p = q->be->place(q, io);
+	if (p)
+		io->buf = p;
+	return p;
+}
+
 /*
  * The driver has a WRITE, and wants to know where its data is to go. A backend
  * with memory of its own says so by answering; the request is then done when
@@ -588,11 +601,13 @@ static void io_get_data(struct queue *q, struct io *io)
 	const bool direct = q->dev->data_path == DATA_DIRECT;
 
 	io_read_iod(q, io);
-	if (!io_take_buf(q, io, UBLK_IO_RES_NEED_GET_DATA))
+	io->placed = q->be->place && io_place(q, io);
+	if (!io->placed && !io_take_buf(q, io, UBLK_IO_RES_NEED_GET_DATA))
 		return;
 	if (direct)
 		io_copy_begins(io);
-	io->res = direct ? io_start(q, io) : 0;	/* else when the data is there */
+	/* else when the data is there */
+	io->res = direct ? io_start(q, io) : io->placed ? (int)io->len : 0;
 	if (direct && io->res < 0) {
 		io_copy_ends(io);
 		io_get_no_data(q, io, io->res);
@@ -600,7 +615,7 @@ static void io_get_data(struct queue *q, struct io *io)
 	}
 	io->state = IO_GET_DATA;
 	io_command(q, io, KIND_GET_DATA, q->cmd_get_data, -1);
-	if (direct && q->can_pair && io_in_one_page(q, io)) {
+	if ((direct || io->placed) && q->can_pair && io_in_one_page(q, io)) {
 		io->state = IO_SERVED;
 		io_commit(q, io, io->res);
 		io->state = IO_PAIRED;
@@ -620,7 +635,7 @@ static void io_got_data(struct queue *q, struct io *io)
 	io->state = IO_SERVED;
 	if (io->res >= 0 && !whole)
 		io->res = -EIO;
-	else if (io->res >= 0 && q->dev->data_path != DATA_DIRECT)
+	else if (io->res >= 0 && q->dev->data_path != DATA_DIRECT && !io->placed)
 		io->res = io_start(q, io);
 	io_finish(q, io, io->res);
 }
@@ -674,6 +689,8 @@ static void io_get_data_event(struct queue *q, struct io *io, int res)
 	io_copy_ends(io);
 	if (io->state == IO_PAIRED)
 		q->expected--;
+	if (io->placed && (res != UBLK_IO_RES_OK || (io->state != IO_PAIRED && io_is_another(q, io))))
+		q->be->misplaced(q, io);
 	if (res != UBLK_IO_RES_OK) {
 		io_event(q, io, res);
 	} else if (io->state == IO_PAIRED) {

@@ -138,7 +138,7 @@ static bool choice_find(const char *choices, const char *value, uint64_t *which)
 	uint64_t n = 0;
 
 	for (const char *c = choices; c; n++) {
-		size_t l = strcspn(c, "|");
+		size_t l = text_until(c, "|");
 
 		if (l == len && !strncmp(c, value, len)) {
 			*which = n;
@@ -189,7 +189,7 @@ static int option_store(const struct verb *v, struct args *a, const struct optio
 static int option_long(const struct verb *v, struct args *a, int argc, char **argv, int *i)
 {
 	const char *word = argv[*i], *name = word + 2;
-	size_t len = strcspn(name, "=");
+	size_t len = text_until(name, "=");
 	const char *value = name[len] ? name + len + 1 : NULL;
 	const struct option_def *d = option_find(name, len);
 

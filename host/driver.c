@@ -53,7 +53,7 @@ static bool driver_find(int dir, char *files, size_t len)
 
 	lines_open(&l, openat(dir, "modules.dep", O_RDONLY | O_CLOEXEC));
 	while (!found && (line = lines_next(&l))) {
-		name = line + strcspn(line, ":");
+		name = line + text_until(line, ":");
 		if (!*name)
 			continue;
 		while (name > line && name[-1] != '/')
@@ -82,7 +82,7 @@ bool driver_path(char *path, size_t len)
 
 	fd_close(fd);
 	if (found)
-		text_print(path, len, "%s/%.*s", dir, (int)strcspn(files, ":"), files);
+		text_print(path, len, "%s/%.*s", dir, (int)text_until(files, ":"), files);
 	return found;
 }
 
@@ -110,7 +110,7 @@ void driver_load(void)
 		/* the last one depends on nothing, the first one is ublk_drv */
 		for (ok = true; ok && (file = strrchr(files, ' ')); *file = 0)
 			ok = !file[1] || module_load(dir, file + 1);
-		files[strcspn(files, ":")] = 0;
+		files[text_until(files, ":")] = 0;
 		ok = ok && module_load(dir, files);
 	}
 	fd_close(dir);

@@ -95,7 +95,7 @@ bool memory_of(int pid, uint64_t *bytes)
 	*bytes = 0;
 	lines_open(&l, open(path, O_RDONLY | O_CLOEXEC));
 	while ((line = lines_next(&l))) {
-		if (isxdigit((unsigned char)line[0]) && line[strcspn(line, " :")] == ' ') {
+		if (isxdigit((unsigned char)line[0]) && line[text_until(line, " :")] == ' ') {
 			ours = !strncmp(text_word(line, 1), "rw-p", 4);
 			part = 0;
 		} else if (!strncmp(line, "Rss:", 4) || !strncmp(line, "Swap:", 5)) {

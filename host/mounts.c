@@ -65,7 +65,7 @@ static void mounts_detach(void)
 		for (i = 0; i < nr && (line = lines_next(&l)); i++) {
 			const char *where = text_word(line, 4);
 
-			text_print(path, sizeof(path), "%.*s", (int)strcspn(where, " "), where);
+			text_print(path, sizeof(path), "%.*s", (int)text_until(where, " "), where);
 		}
 		lines_close(&l);
 		octal_decode(path);

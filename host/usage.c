@@ -102,7 +102,7 @@ static bool usage_mountinfo(const char *mountinfo, const struct sought *s, bool 
 			dash = text_word(dash, 1);
 		found = found || (names && is_node(text_word(dash, 2), NODE_BASE, s->id));
 		if (found)
-			text_print(text, len, "mounted on %.*s", (int)strcspn(where, " "), where);
+			text_print(text, len, "mounted on %.*s", (int)text_until(where, " "), where);
 	}
 	lines_close(&l);
 	return found;
@@ -176,7 +176,7 @@ static bool usage_swap(const struct sought *s, char *text, size_t len)
 	lines_open(&l, open("/proc/swaps", O_RDONLY | O_CLOEXEC));
 	while (!found && (line = lines_next(&l))) {
 		found = is_node(line, NODE_BASE, s->id);
-		line[strcspn(line, " \t")] = 0;
+		line[text_until(line, " \t")] = 0;
 		found = found || (line[0] == '/' && s->nr && sought_is(s, AT_FDCWD, line, line));
 	}
 	lines_close(&l);
@@ -217,7 +217,7 @@ static bool usage_loop(const struct sought *s, char *text, size_t len)
 		text_print(path, sizeof(path), "/sys/block/%.250s/loop/backing_file", name);
 		if (text_read(path, file, sizeof(file)) <= 0)
 			continue;
-		file[strcspn(file, "\n")] = 0;
+		file[text_until(file, "\n")] = 0;
 		found = is_node(file, NODE_BASE, s->id) || sought_is(s, AT_FDCWD, file, file);
 		if (found)
 			text_print(text, len, "backing %s", name);
@@ -391,7 +391,7 @@ static bool sought_holds(const struct sought *s, const char *disk)
 	dir_close(&d);
 	text_print(path, sizeof(path), "/sys/block/%.250s/loop/backing_file", disk);
 	if (!found && text_read(path, file, sizeof(file)) > 0) {
-		file[strcspn(file, "\n")] = 0;
+		file[text_until(file, "\n")] = 0;
 		found = file_kind(AT_FDCWD, file, &type, &devno) && sought_has(s, devno);
 	}
 	return found;

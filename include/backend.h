@@ -113,6 +113,7 @@ struct io {
 	uint32_t spare;			/* the loop's own: the spare buffer it has, from 1; 0: none */
 	uint32_t done;			/* the backend's own: bytes finished */
 	bool copying;			/* the loop's own: see queue_copying() */
+	bool placed;			/* the loop's own: the data of a WRITE goes to where place() has said */
 	bool lost, late;		/* the loop's own: see io_give_up() */
 	uint32_t since;			/* the loop's own: when it came in, in ms */
 	uint8_t way;			/* the backend's own */
@@ -161,6 +162,16 @@ struct backend {
 	 * nothing that must be given back may hang on it.
 	 */
 	int (*complete)(struct queue *q, struct io *io, int res);
+
+	/*
+	 * DATA_COPY: memory that the kernel is to copy the data of a WRITE to, io->len
+	 * bytes of it, instead of io->buf: the request is then done, and queue() does
+	 * not see it. NULL: it is to be copied to io->buf, and queue() called. If
+	 * nothing could be copied there misplaced() is told, and the WRITE comes
+	 * again. NULL, both: there is no such memory.
+	 */
+	void *(*place)(const struct queue *q, const struct io *io);
+	void (*misplaced)(const struct queue *q, const struct io *io);
 
 	/*
 	 * dev->identity of the storage that these options name, without opening

@@ -200,6 +200,23 @@ const char *path_split(const char *path, char *dir, size_t len)
 	return slash ? slash + 1 : path;
 }
 
+size_t text_until(const char *text, const char *ends)
+{
+	size_t n = 0;
+
+	while (text[n] && !strchr(ends, text[n]))
+		n++;
+	return n;
+}
+
+/* Behind blanks. */
+static const char *text_after(const char *text)
+{
+	while (*text == ' ' || *text == '\t')
+		text++;
+	return text;
+}
+
 const char *text_line(const char *text, const char *name)
 {
 	const size_t n = strlen(name);
@@ -210,15 +227,15 @@ const char *text_line(const char *text, const char *name)
 			return NULL;
 		text++;
 	}
-	return text + n + strspn(text + n, " \t");
+	return text_after(text + n);
 }
 
 const char *text_word(const char *line, unsigned before)
 {
-	line += strspn(line, " ");
+	line = text_after(line);
 	while (before-- > 0) {
-		line += strcspn(line, " ");
-		line += strspn(line, " ");
+		line += text_until(line, " ");
+		line = text_after(line);
 	}
 	return line;
 }

@@ -61,6 +61,9 @@ size_t text_escape(char *to, size_t len, const char *s);
  */
 const char *path_split(const char *path, char *dir, size_t len);
 
+/* The length of a text up to the first character that is one of ends, or to its end: strcspn(), which is large. */
+size_t text_until(const char *text, const char *ends);
+
 /* What is behind the name that a line of this text begins with, but for blanks; or NULL. */
 const char *text_line(const char *text, const char *name);
 

@@ -239,6 +239,52 @@ static void test_file_flush(void)
 	backend_file.close(&dev);
 }
 
+/* Where the kernel is to copy a WRITE of 4 KiB at 8192 to, or NULL. */
+static const char *placed(uint32_t flags)
+{
+	file_io = (struct io){ .op = UBLK_IO_OP_WRITE, .flags = flags, .off = 8192, .len = 4096, .tag = 3, .buf = test_bufs };
+	return backend_file.place(&file_q, &file_io);
+}
+
+/* So many looks at a window, beginning with a second that has just begun. */
+static bool placed_soon(struct file *f)
+{
+	f->touched = (uint32_t)(coarse_ms() >> 10);
+	for (int i = 0; i < 2 * WINDOW_TRIES_READ; i++)
+		if (placed(0))
+			return true;
+	return false;
+}
+
+static void test_file_place(void)
+{
+	struct dev dev = { .fd = -1 };
+	struct file *f;
+	bool ok = open_memfd(0, 2 << 20, &dev), there;
+
+	file_q.dev = &dev;
+	f = dev.priv;
+	ok = ok && f->map_takes && !placed(0) && !placed_soon(f);
+	CHECK("file: a WRITE is not placed where there is a hole", ok);
+	memset(test_bufs, 'x', 65536);
+	for (off_t off = 0; off < 2 << 20 && ok; off += 65536)
+		ok = pwrite(dev.fd, test_bufs, 65536, off) == 65536;
+	f->windows[0] = 0;
+	there = ok && placed_soon(f);
+	f->touched = (uint32_t)(coarse_ms() >> 10);
+	CHECK("file: it is where all of a window of a file in memory is there", there && placed(0) == f->map + 8192);
+	CHECK("file: not with FUA", there && !placed(UBLK_IO_F_FUA));
+	f->touched--;
+	CHECK("file: not the first of a second, for the file's times", there && !placed(0));
+	(void)placed(0);
+	backend_file.misplaced(&file_q, &file_io);
+	CHECK("file: not again where nothing could be copied", there && !placed_soon(f));
+	f->windows[0] = 0;
+	ok = there && placed_soon(f) && file_begin(UBLK_IO_OP_DISCARD, 0) == IO_QUEUED && file_sqe() && file_end(0) == 0;
+	CHECK("file: not where something has been discarded", ok && !placed_soon(f));
+	backend_file.close(&dev);
+}
+
 static bool exchange_end;
 
 /* Exchange the two names of a pair, until exchange_end. */
@@ -528,6 +574,7 @@ static void test_file(void)
 	test_file_results();
 	test_file_inline();
 	test_file_flush();
+	test_file_place();
 	dev.used = true;
 	backend_file.close(&dev);
 	CHECK("file: stays when its device has been in use", stat(path, &st) == 0);
