@@ -228,7 +228,7 @@ bench_vm() {
 	VM_ENV="$* ${VM_ENV:-}" CASE_TIMEOUT=${CASE_TIMEOUT:-1700} VM_TIMEOUT=${VM_TIMEOUT:-1800} vm_boot "$kernel" tests/bench.sh
 }
 
-# bench, bench-smp: tables on stdout; the first leaves its figures in build/bench.json
+# bench, bench-smp: tables on stdout; the first leaves its figures in build/bench.json and build/bench.svg
 bench() {
 	local kernel cpus
 	vm_need
@@ -241,7 +241,8 @@ bench() {
 		# one processor, and its clock goes on by a nanosecond for each instruction
 		VM_CPUS=1 VM_MEM=4G VM_ACCEL=tcg,thread=single VM_QEMU="-icount shift=0,sleep=off" bench_vm "$WORK/bench"
 		awk -v json=build/bench.json -f tests/bench.awk "$WORK/bench"
-		echo "as JSON: build/bench.json"
+		jq -r -f tests/bench-svg.jq build/bench.json >build/bench.svg
+		echo "as JSON: build/bench.json; as a picture: build/bench.svg"
 	else
 		for cpus in 2 1; do
 			VM_CPUS=$cpus VM_MEM=4G bench_vm "$WORK/bench$cpus" BENCH=smp

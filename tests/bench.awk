@@ -3,19 +3,33 @@
 # only the ratios to loop, of several rounds: the middle one and the range.
 BEGIN {
 	split("randread-4k-64 randwrite-4k-64 randread-4k-1 randwrite-4k-1 read-128k-16 write-128k-16", works)
-	group("RAM disks", "brd loop-tmpfs mem null kublk")
+	group("RAM disks", "brd mem null kublk")
+	group("A file in memory", "loop-tmpfs file-tmpfs")
 	group("A file on ext4, through the page cache", "loop-ext4 file-ext4 file-ext4-zc")
+	group("The same, nothing written back meanwhile, no autogroups", "quiet-loop-ext4 quiet-file-ext4")
 	group("A file on ext4, direct", "loop-ext4-direct file-ext4-direct file-ext4-direct-copy")
 	group("null_blk, direct", "loop-null_blk file-null_blk file-null_blk-copy")
-	label["brd"] = "brd"; label["loop-tmpfs"] = "loop on tmpfs"; label["mem"] = "ublk mem"
+	label["brd"] = "brd"; label["loop-tmpfs"] = "loop on tmpfs"; label["file-tmpfs"] = "ublk file on tmpfs"; label["mem"] = "ublk mem"
+	label["quiet-loop-ext4"] = "loop"; label["quiet-file-ext4"] = "ublk file"
 	label["null"] = "README's null backend"; label["kublk"] = "kublk null"
 	label["loop-ext4"] = "loop"; label["file-ext4"] = "ublk file"; label["file-ext4-zc"] = "ublk file --zero-copy=on"
 	label["loop-ext4-direct"] = label["loop-null_blk"] = "loop --direct-io=on"
 	label["file-ext4-direct"] = label["file-null_blk"] = "ublk file --direct"
 	label["file-ext4-direct-copy"] = label["file-null_blk-copy"] = "the same, --zero-copy=off"
 	label["mem-q2"] = "ublk mem --queues=2"; label["mem-q2-affinity"] = "the same, --cpu-affinity"
-	ratio("mem null"); ratio("mem kublk"); ratio("mem loop-tmpfs"); ratio("mem brd")
-	ratio("file-ext4 loop-ext4"); ratio("file-ext4-direct loop-ext4-direct"); ratio("file-null_blk loop-null_blk")
+	ratio("mem null"); ratio("mem kublk"); ratio("mem brd"); ratio("file-tmpfs loop-tmpfs")
+	ratio("file-ext4 loop-ext4"); ratio("quiet-file-ext4 quiet-loop-ext4"); ratio("file-ext4-direct loop-ext4-direct"); ratio("file-null_blk loop-null_blk")
+	split("randwrite-4k-64 randwrite-4k-1 randrw-4k-16 write-128k-16 randwrite-4k-16", syncs)
+	synced["randwrite-4k-64"] = "randwrite 4k qd64, fsync after 64"; synced["randwrite-4k-1"] = "randwrite 4k qd1, fsync after each"
+	synced["randrw-4k-16"] = "70% reads 4k qd16, fsync after 64"; synced["write-128k-16"] = "write 128k qd16, fsync after 16"
+	synced["randwrite-4k-16"] = "randwrite 4k qd16, fsync after 16"
+	split("mkfs mount untar sync read rm trim umount", steps)
+	split("brd mem loop-ext4 file-ext4 loop-sparse file-sparse", workers)
+	worker["brd"] = "brd"; worker["mem"] = "ublk mem"; worker["loop-ext4"] = "loop"; worker["file-ext4"] = "ublk file"
+	worker["loop-sparse"] = "loop, sparse"; worker["file-sparse"] = "ublk file, sparse"
+	split("losetup mem file driver nothing", lives)
+	life["losetup"] = "losetup"; life["mem"] = "ublk mem -d"; life["file"] = "ublk file -d"
+	life["driver"] = "ublk mem -d; STOP_DEV and DEL_DEV alone"; life["nothing"] = "to start ublk, which does nothing"
 	split("untouched-randread-4k-64 untouched-randread-4k-1 untouched-read-128k-16 " \
 		"changed-randread-4k-64 changed-randread-4k-1 changed-read-128k-16 " \
 		"first-randwrite-4k-64 first-randwrite-4k-1 first-write-128k-16 " \
@@ -60,13 +74,16 @@ function table(   g, i, n, w, row, part, any, top, under) {
 	for (g = 1; g <= nr_ratios; g++) {
 		split(ratios[g], row, " ")
 		if (!(row[1] in seen) || !(row[2] in seen)) continue
-		printf "%s / %s%s\n", label[row[1]], label[row[2]], row[1] ~ /null_blk/ ? ", null_blk" : row[1] ~ /ext4/ ? ", ext4" : ""
+		printf "%s / %s%s\n", label[row[1]], label[row[2]], row[1] ~ /null_blk/ ? ", null_blk" : row[1] ~ /quiet/ ? ", ext4, nothing written back" : row[1] ~ /ext4/ ? ", ext4" : ""
 		for (w = 1; w in works; w++) {
 			top = figure[row[1], works[w]]
 			under = figure[row[2], works[w]]
 			if (under) printf "  %-18s %5.2f %s\n", words(works[w]), top / under, bar(top / under)
 		}
 	}
+	if ("sync-file-ext4" in seen) flushes()
+	if ("work-mem" in seen || "work-file-ext4" in seen) jobs()
+	if ("life-mem" in seen) existence()
 	if ("snap-ext4" in seen || "snap-brd" in seen) snapshots()
 	if ("mem-64M" in seen) {
 		w = "randread-4k-64"
@@ -75,6 +92,34 @@ function table(   g, i, n, w, row, part, any, top, under) {
 	}
 	if ("idle" in seen)
 		printf "an idle server in 60 s: %d ticks of CPU time, %d times woken up\n", figure["idle", "ticks"], figure["idle", "wakeups"]
+}
+
+# What is synced, by the thousand a second
+function flushes(   w, l, u) {
+	printf "\n%-40s %9s %9s %7s\n", "A file on ext4, with fsync", "loop", "ublk file", "ratio"
+	for (w = 1; w in syncs; w++) {
+		l = figure["sync-loop-ext4", syncs[w]]; u = figure["sync-file-ext4", syncs[w]]
+		printf "  %-38s %9.1f %9.1f %7.2f\n", synced[syncs[w]], l / 1000, u / 1000, l ? u / l : 0
+	}
+}
+# A filesystem from mkfs to umount, in milliseconds
+function jobs(   i, s, sum) {
+	printf "\n%-19s", "Milliseconds"
+	for (s = 1; s in steps; s++) printf " %6s", steps[s]
+	print "  in all"
+	for (i = 1; i in workers; i++) {
+		if (!(("work-" workers[i]) in seen)) continue
+		printf "  %-17s", worker[workers[i]]
+		sum = 0
+		for (s = 1; s in steps; s++) { sum += figure["work-" workers[i], steps[s]]; printf " %6.0f", figure["work-" workers[i], steps[s]] / 1000 }
+		printf " %7.0f\n", sum / 1000
+	}
+}
+function existence(   i) {
+	printf "\n%-40s %9s %9s\n", "Milliseconds", "to be", "to go"
+	for (i = 1; i in lives; i++)
+		printf "  %-38s %9.1f %9.1f\n", life[lives[i]], figure["life-" lives[i], "add"] / 1000, figure["life-" lives[i], "stop"] / 1000
+	print ""
 }
 
 # ublk file --snapshot beside dm-snapshot, a line for each workload

@@ -10,7 +10,7 @@ randwrite-4k-1 --fsync=1
 randrw-4k-16 --rwmixread=70 --fsync=64
 write-128k-16 --fsync=16
 randwrite-4k-16 --fsync=16"
-ROWS=${BENCH_ROWS:-brd,loop-tmpfs,file-tmpfs,mem,null,loop-ext4,file-ext4,file-ext4-zc,quiet-loop-ext4,quiet-file-ext4,sync-loop-ext4,sync-file-ext4,loop-ext4-direct,file-ext4-direct,file-ext4-direct-copy,loop-null_blk,file-null_blk,file-null_blk-copy,work-brd,work-mem,work-loop-ext4,work-file-ext4,work-loop-sparse,work-file-sparse,life-losetup,life-mem,life-file,life-driver,dm-snap-ext4,snap-ext4,dm-snap-brd,snap-brd,mem-64M,mem-1T,mem-1T-end,idle}
+ROWS=${BENCH_ROWS:-brd,loop-tmpfs,file-tmpfs,mem,null,loop-ext4,file-ext4,file-ext4-zc,quiet-loop-ext4,quiet-file-ext4,sync-loop-ext4,sync-file-ext4,loop-ext4-direct,file-ext4-direct,file-ext4-direct-copy,loop-null_blk,file-null_blk,file-null_blk-copy,work-brd,work-mem,work-loop-ext4,work-file-ext4,work-loop-sparse,work-file-sparse,life-losetup,life-mem,life-file,life-driver,life-nothing,dm-snap-ext4,snap-ext4,dm-snap-brd,snap-brd,mem-64M,mem-1T,mem-1T-end,idle}
 # kublk, the server of the kernel's own tests, if the caller has brought one
 [ ! -e /bin/kublk ] || ROWS=$ROWS,kublk
 export DM_DISABLE_UDEV=1 # dmsetup makes its nodes itself
@@ -51,6 +51,10 @@ make_dm() {
 	dev=/dev/mapper/snap undo="gone_dm ${undo#true}"
 }
 gone_dm() { dmsetup remove snap && "$@"; }
+# new_image: with pages of 4 KiB in the cache, as a file has that was written bit by bit
+new_image() {
+	rm -f /mnt/image && dd if=/dev/zero of=/mnt/image bs=4k count=65536 2>/dev/null && sync || die "no image"
+}
 new_sparse() { rm -f /mnt/sparse && truncate -s $SIZE /mnt/sparse; }
 
 # make ROW: set dev to the row's disk, full of zeroes, and undo to the command that removes it
@@ -174,7 +178,12 @@ files_make() {
 }
 row_work() {
 	files_make
-	make "${1#work-}"
+	case $1 in
+	work-brd) blkdiscard /dev/ram0 && dev=/dev/ram0 undo=true ;; # what is in memory is new
+	work-mem) make_ublk mem $SIZE ;;
+	work-*-ext4) new_image && make "${1#work-}" ;;
+	*) make "${1#work-}" ;;
+	esac
 	mkdir -p /work
 	step "$1" mkfs mkfs.ext4 -q -b 4096 -E lazy_itable_init=0,lazy_journal_init=0 "$dev"
 	step "$1" mount mount "$dev" /work
@@ -196,7 +205,7 @@ row_life() {
 		from=$(now_us)
 		make_life "${1#life-}"
 		made=$(now_us)
-		$undo
+		$undo >/dev/null
 		gone=$(now_us)
 		echo "$((made - from)) $([ "$1" = life-driver ] && cat /tmp/driver.us || echo $((gone - made)))"
 	done >/tmp/life
@@ -209,6 +218,7 @@ make_life() {
 	mem) make_ublk mem $SIZE ;;
 	file) make_ublk file /mnt/image ;;
 	driver) make_ublk mem $SIZE && undo="gone_driver ${dev#/dev/ublkb}" ;;
+	nothing) dev=$(ublk help) undo="ublk help" ;; # to start a program takes its time as well
 	esac
 }
 gone_driver() { stop-and-del "$1" >/tmp/driver.us || die "stop-and-del: $(cat /tmp/driver.us)"; }
@@ -274,7 +284,6 @@ if [ "${BENCH:-}" = smp ]; then quiet 0 0; smp; exit; fi
 modprobe null_blk nr_devices=1 gb=1 memory_backed=1 bs=512 || die "no null_blk"
 # or a kernel thread would go on making the filesystem while rows run
 mkfs.ext4 -q -b 4096 -E lazy_itable_init=0,lazy_journal_init=0 /dev/ram1 && mount /dev/ram1 /mnt || die "no ext4"
-# with pages of 4 KiB in the cache, as a file has that was written bit by bit
-dd if=/dev/zero of=/mnt/image bs=4k count=65536 2>/dev/null && sync || die "no image"
+new_image
 for row in $(echo "$ROWS" | tr , ' '); do row "$row"; done
 umount /mnt
