@@ -174,6 +174,95 @@ static void test_pairs(struct fake *f)
 	CHECK("pair: not for an error", ok);
 }
 
+static void *place_at;		/* what canned_place() says */
+static unsigned misplaced;
+
+static void *canned_place(const struct queue *q, const struct io *io)
+{
+	(void)q, (void)io;
+	return place_at;
+}
+
+static void canned_misplaced(const struct queue *q, const struct io *io)
+{
+	(void)q, (void)io;
+	place_at = NULL;
+	misplaced++;
+}
+
+static const struct backend placing = {
+	.name = "placing", .queue = canned_queue, .complete = canned_complete, .place = canned_place, .misplaced = canned_misplaced,
+};
+
+/* WRITEs whose data goes to where the backend keeps it, and those that go the other way. */
+static void test_places(struct fake *f)
+{
+	const uint64_t news = user_data_pack(KIND_IO, 1), got = user_data_pack(KIND_GET_DATA, 1);
+	struct io *io = &test_ios[1];
+	struct ublksrv_io_cmd cmd;
+	uint32_t op;
+	bool ok;
+
+	test_queue.be = &placing;
+	test_dev.data_path = DATA_COPY;
+	test_iods[1] = (struct ublksrv_io_desc){ .op_flags = UBLK_IO_OP_WRITE, .nr_sectors = 8 };
+	backend_result = -EIO;	/* whoever asks queue() sees that */
+	*io = (struct io){ .tag = 1, .state = IO_FETCHED };
+	place_at = (void *)0x2000;
+	ok = commands(f, news, 1, &cmd, &op) == 2 && op == 0x21 && cmd.result == 4096 && test_queue.expected == 1 &&
+	     f->sqes[(f->ring.sq_tail - 2) & f->ring.sq_mask].cmd_op == 0x22 && io->buf == place_at &&
+	     commands(f, got, 0, &cmd, &op) == 0 && io->state == IO_FETCHED && !misplaced;
+	CHECK("place: a WRITE goes to the backend's memory, and is done", ok);
+	place_at = (void *)0x2800;
+	ok = commands(f, news, 1, &cmd, &op) == 1 && op == 0x22 && cmd.addr == 0x2800 &&
+	     commands(f, got, 0, &cmd, &op) == 1 && op == 0x21 && cmd.result == 4096;
+	CHECK("place: in two pages it is done when the data is there", ok);
+	ok = commands(f, news, 1, &cmd, &op) == 1 && op == 0x22 && (test_iods[1].nr_sectors = 7) &&
+	     commands(f, got, 0, &cmd, &op) == 1 && cmd.result == -EIO;
+	CHECK("place: a copy that fell short is an error", ok);
+	test_iods[1].nr_sectors = 8;
+	place_at = (void *)0x2000;
+	backend_result = 4096;
+	ok = commands(f, news, 1, &cmd, &op) == 2 && commands(f, news, -EBUSY, &cmd, &op) == 0 && !misplaced &&
+	     commands(f, got, 1, &cmd, &op) == 1 && misplaced == 1 && op == 0x22 && !io->placed &&
+	     cmd.addr == (uintptr_t)(test_bufs + (64 << 10)) && commands(f, got, 0, &cmd, &op) == 1 && cmd.result == 4096;
+	CHECK("place: where nothing could be copied the backend is told, and asked to write", ok && !test_queue.expected);
+	place_at = (void *)0x2800;
+	ok = commands(f, news, 1, &cmd, &op) == 1;
+	test_iods[1] = (struct ublksrv_io_desc){ .op_flags = UBLK_IO_OP_READ, .nr_sectors = 8 };
+	ok = ok && commands(f, got, 0, &cmd, &op) == 1 && misplaced == 2 && op == 0x21 && io->op == UBLK_IO_OP_READ;
+	CHECK("place: the same where another request has come instead", ok);
+	place_at = (void *)0x2000;
+	test_iods[1] = (struct ublksrv_io_desc){ .op_flags = UBLK_IO_OP_WRITE, .nr_sectors = 8, .start_sector = 1 << 20 };
+	ok = commands(f, news, 1, &cmd, &op) == 1 && op == 0x22 && cmd.addr != 0x2000 && commands(f, got, 0, &cmd, &op) == 1 &&
+	     cmd.result == -EIO;
+	CHECK("place: not outside the device", ok);
+	test_queue.be = &canned;
+	test_iods[1] = (struct ublksrv_io_desc){ .op_flags = UBLK_IO_OP_WRITE, .nr_sectors = 8 };
+}
+
+/* What would be acknowledged although one that was given up may still undo it. */
+static void test_meets(void)
+{
+	struct io io = { .op = UBLK_IO_OP_FLUSH };
+
+	test_server.queues = &test_queue;
+	test_server.nr_queues = 1;
+	test_queue.depth = 4;
+	test_ios[2] = (struct io){ .op = UBLK_IO_OP_WRITE, .off = 4096, .len = 4096, .lost = true, .state = IO_SERVED };
+	CHECK("given up: a FLUSH does not meet a WRITE", !io_meets_lost(&test_queue, &io));
+	io = (struct io){ .op = UBLK_IO_OP_WRITE, .off = 0, .len = 4608 };
+	CHECK("given up: a WRITE meets one where it writes", io_meets_lost(&test_queue, &io));
+	test_ios[2] = (struct io){ .op = UBLK_IO_OP_FLUSH, .lost = true, .state = IO_SERVED };
+	CHECK("given up: a WRITE does not meet a FLUSH", !io_meets_lost(&test_queue, &io));
+	io = (struct io){ .op = UBLK_IO_OP_FLUSH };
+	CHECK("given up: a FLUSH does", io_meets_lost(&test_queue, &io));
+	test_ios[2].state = IO_FETCHED;
+	CHECK("given up: not one that is back", !io_meets_lost(&test_queue, &io));
+	test_ios[2] = (struct io){ 0 };
+	test_queue.depth = 0;
+}
+
 /* The commit linked to the backend's operation. */
 static void test_chains(struct fake *f)
 {
@@ -276,6 +365,8 @@ static void test_commit(void)
 	      commands(&f, user_data_pack(KIND_GET_DATA, 1), 0, &cmd, &op) == 1 && op == 0x21 && cmd.result == -EIO);
 	test_iods[1].start_sector = 0;
 	test_pairs(&f);
+	test_places(&f);
+	test_meets();
 	test_chains(&f);
 	CHECK("abort: the tag is gone and nothing is sent",
 	      commands(&f, user_data_pack(KIND_IO, 1), -ENODEV, &cmd, &op) == 0 &&
