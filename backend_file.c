@@ -13,8 +13,9 @@
  *	writeback once to each description of the file and forgets it, so the
  *	first error is kept: no later FLUSH or FUA write succeeds until the
  *	file is opened anew. A FUA write that cannot be written, for want of
- *	space, is only that. Who syncs has a description for himself as long
- *	as the kernel is at it, or the error might be another's.
+ *	space, is only that. No two of a queue's FLUSHes are under way, and
+ *	each queue syncs by a description of its own, or an error might be
+ *	another's; a direct FUA write has one of its own only.
  *	Not a byte outside the window [base, base + size) is touched.
  *
  * The file is opened once, locked, and used by its descriptor from then on.
@@ -96,6 +97,7 @@ struct file {
 	char *map;		/* the device's bytes in the page cache, see file_map(), or NULL */
 	bool map_takes;		/* WRITEs as well: there is no disk that would have to hear of them */
 	uint32_t touched;	/* the second of the last pwrite(); any queue's thread */
+	bool placed;		/* something since the last FLUSH, which the file's times do not tell; any queue's thread */
 	uint64_t mapped;	/* the bytes of it; what a device has grown by is not among them */
 	uint32_t *windows;	/* of the mapping, see map_has(): seconds << 8 | count; any queue's thread */
 	void *beyond;		/* a page beyond the end that the file had when it was opened, see mincore_lies() */
@@ -344,7 +346,7 @@ static int rw_inline(const struct dev *dev, struct file *f, const struct io *io,
 static int file_try_sync(struct queue *q, struct file *f)
 {
 	const uint64_t unsynced = __atomic_exchange_n(&f->unsynced, 0, __ATOMIC_RELAXED);
-	int64_t start;
+	int64_t start, took;
 	long slept;
 	int ret;
 
@@ -354,22 +356,11 @@ static int file_try_sync(struct queue *q, struct file *f)
 	slept = times_slept();
 	start = now_us();
 	ret = fdatasync(queue_fd(q)) ? -errno : 0;
-	if (now_us() - start > SYNC_SLOW_US && times_slept() != slept)
-		__atomic_store_n(&f->sync_slow_until, coarse_ms() + SLOW_FOR_MS, __ATOMIC_RELAXED);
+	took = now_us() - start;
+	/* it may hold up the others for a hundredth of the time */
+	if (took > SYNC_SLOW_US && times_slept() != slept)
+		__atomic_store_n(&f->sync_slow_until, coarse_ms() + SLOW_FOR_MS + took / 10, __ATOMIC_RELAXED);
 	return ret;
-}
-
-/*
- * A server before this one may have been killed when its description had been
- * told of an error, and nobody else. The one that all of them have was not asked.
- */
-static void file_ask(const struct dev *dev, struct file *f)
-{
-	static bool asked;	/* by this process; any queue's thread */
-
-	if (!__atomic_load_n(&asked, __ATOMIC_RELAXED) && !__atomic_exchange_n(&asked, true, __ATOMIC_RELAXED) &&
-	    sync_file_range(dev->fd, 0, 1, SYNC_FILE_RANGE_WAIT_BEFORE) && errno != ESPIPE && errno != EINVAL)
-		(void)file_sync_err(f, -errno);
 }
 
 /*
@@ -471,6 +462,12 @@ static bool file_map_read(const struct dev *dev, struct file *f, struct io *io)
 	return true;
 }
 
+static void file_touch(const struct dev *dev, struct file *f)
+{
+	if (__atomic_exchange_n(&f->placed, false, __ATOMIC_RELAXED))
+		(void)syscall(SYS_utimensat, dev->fd, NULL, NULL, 0);
+}
+
 static void *file_place(const struct queue *q, const struct io *io)
 {
 	const struct dev *dev = queue_dev(q);
@@ -485,7 +482,10 @@ static void *file_place(const struct queue *q, const struct io *io)
 		__atomic_store_n(&f->touched, now, __ATOMIC_RELAXED);
 		return NULL;
 	}
-	return map_has(dev, f, io) ? f->map + io->off : NULL;
+	if (!map_has(dev, f, io))
+		return NULL;
+	__atomic_store_n(&f->placed, true, __ATOMIC_RELAXED);
+	return f->map + io->off;
 }
 
 static void file_misplaced(const struct queue *q, const struct io *io)
@@ -595,13 +595,11 @@ static int file_queue(struct queue *q, struct io *io)
 	struct file *f = dev->priv;
 	int ret = -EAGAIN;
 
-	if (io_is_sync(io)) {
-		file_ask(dev, f);
-		if (file_sync_err(f, 0))
-			return file_sync_err(f, 0);
-	}
+	if (io_is_sync(io) && file_sync_err(f, 0))
+		return file_sync_err(f, 0);
 	io->done = 0;
 	if (io->op == UBLK_IO_OP_FLUSH) {
+		file_touch(dev, f);
 		ret = file_try_sync(q, f);
 		return ret == -EAGAIN ? file_sync(q, io) : file_complete(q, io, ret);
 	}
@@ -612,6 +610,22 @@ static int file_queue(struct queue *q, struct io *io)
 	if (f->cached)
 		ret = file_try(dev, f, io);
 	return ret == -EAGAIN ? file_rw(q, dev, io, false) : file_complete(q, io, ret);
+}
+
+/* sync_file_range() from there on. An error of the file's is the first one. */
+static void file_written(const struct dev *dev, off_t from, unsigned how)
+{
+	if (sync_file_range(dev->fd, from, 0, how) && errno != ESPIPE && errno != EINVAL)
+		(void)file_sync_err(dev->priv, -errno);
+}
+
+/*
+ * The server before this one may have been killed when its description had been
+ * told of an error, and nobody else. The one that all of them have was not asked.
+ */
+static void file_again(struct dev *dev)
+{
+	file_written(dev, 1LL << 43, SYNC_FILE_RANGE_WAIT_BEFORE);	/* where hardly a file has a page to wait for */
 }
 
 /* ---- opening ---- */
@@ -954,8 +968,7 @@ static bool file_direct(struct dev *dev, const struct options *o, const struct s
 		return false;
 	}
 	/* what is dirty in the page cache would be waited for by each request that meets it */
-	(void)sync_file_range(dev->fd, (off_t)f->base, 0,
-			      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+	file_written(dev, (off_t)f->base, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
 	if (off > dev->block_size)
 		dev->block_size = off;
 	if (dev->physical_block_size < off)
@@ -1039,8 +1052,9 @@ static void file_choose(struct dev *dev, const struct options *o, struct file *f
 
 static void file_close(struct dev *dev)
 {
-	const struct file *f = dev->priv;
+	struct file *f = dev->priv;
 
+	file_touch(dev, f);
 	pages_put(dev->page_cache, dev->page_cache_len);
 	if (f->windows)
 		pages_put(f->windows, windows_size(f));
@@ -1090,6 +1104,7 @@ static int file_open(struct dev *dev, const struct options *o, const char **why)
 	f->never_waits = o->unprivileged;
 	f->page = (uint64_t)getpagesize();
 	f->max_rw = UINT32_MAX;
+	f->unsynced = SYNC_MAX + 1;	/* who knows */
 	dev->priv = f;
 	dev->read_only = o->read_only;
 	dev->block_size = o->block_size ? (uint32_t)o->block_size : 512;
@@ -1167,6 +1182,7 @@ const struct backend backend_file = {
 	.complete = file_complete,
 	.place = file_place,
 	.misplaced = file_misplaced,
+	.again = file_again,
 	.identity = file_identity,
 	.resize = file_resize,
 	.most = file_most,

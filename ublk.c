@@ -384,7 +384,7 @@ static bool io_meets_lost(const struct queue *q, const struct io *io)
 			if (!__atomic_load_n(&lost->lost, __ATOMIC_ACQUIRE) || lost->state == IO_FETCHED)
 				continue;
 			/* or, of two FLUSHes, the one that nobody hears of might be told of an error */
-			if (io->op == UBLK_IO_OP_FLUSH ? lost->op == UBLK_IO_OP_FLUSH :
+			if (io->op == UBLK_IO_OP_FLUSH ? lost->op == UBLK_IO_OP_FLUSH || lost->flags & UBLK_IO_F_FUA :
 			    lost->op != UBLK_IO_OP_READ && lost->off < io->off + io->len && io->off < lost->off + lost->len)
 				return true;
 		}
@@ -633,6 +633,8 @@ static void io_got_data(struct queue *q, struct io *io)
 	bool whole = q->iods[io->tag].nr_sectors == io->len >> SECTOR_SHIFT;
 
 	io->state = IO_SERVED;
+	if (!whole && io->placed)
+		q->be->misplaced(q, io);
 	if (io->res >= 0 && !whole)
 		io->res = -EIO;
 	else if (io->res >= 0 && q->dev->data_path != DATA_DIRECT && !io->placed)
@@ -1478,16 +1480,16 @@ static int ctrl_await(struct ctrl *c, pid_t pid, bool asks)
 		queue_poll(c->serving, p.fd, KIND_CHILD);
 	while ((got = waitpid(pid, &wstatus, WNOHANG)) == 0 && !ret) {
 		/* without a descriptor there is no end to be told of, only to be looked for */
-		const int left = p.fd >= 0 ? ctrl_left(c) : 5;
+		const int left = ctrl_left(c), most = p.fd >= 0 ? 1000 : 5;
 
-		if (!ctrl_left(c))
+		if (!left)
 			ret = -ETIME;
 		else if (asks && s && s->signals != signals)
 			ret = -EINTR;
 		else if (s)
-			ctrl_turn(c, left);
+			ctrl_turn(c, left < most ? left : most);
 		else
-			(void)poll(&p, 1, left);
+			(void)poll(&p, 1, left < most ? left : most);
 	}
 	fd_close(p.fd);
 	c->patient = patient;
@@ -2152,7 +2154,7 @@ static int server_make(struct server *s)
 
 /*
  * Before privileges go: after that another user's file would not be opened again.
- * With a guard queue 0 has its own as well, and the guard's is asked by who comes
+ * And after it: before that there may be no /proc. With a guard queue 0 has its own as well, and the guard's is asked by who comes
  * after a server that was killed.
  */
 static void server_describe(struct server *s)
@@ -2161,10 +2163,12 @@ static void server_describe(struct server *s)
 	int fd;
 
 	for (unsigned i = !s->guarded; s->dev.syncs && i < s->o->queues && i < MAX_DESCRIBED; i++) {
+		if (s->described[i])
+			continue;
 		fd = fd_reopen(s->dev.fd, flags | O_CLOEXEC | O_NOCTTY);
 		if (fd < 0) {
 			debug("%s: queues share a description: %s", s->be->name, strerror(-fd));
-			return;
+			break;
 		}
 		s->described[i] = fd;
 	}
@@ -2189,7 +2193,10 @@ int server_up(struct server *s)
 	if (ret)
 		return ret;
 	server_describe(s);
+	if (s->restart && s->be->again)
+		s->be->again(&s->dev);
 	server_confine(c->fd < 0);	/* before there is a ring: the kernel's workers for it would stay behind */
+	server_describe(s);
 	ret = ctrl_open(c, false);
 	if (ret)
 		return ret;
@@ -2261,9 +2268,6 @@ int server_down(struct server *s)
 	for (unsigned i = 0; s->queues && i < s->nr_queues; i++)
 		queue_free(&s->queues[i]);
 	fd_close(s->char_fd);
-	for (unsigned i = 0; i < MAX_DESCRIBED; i++)
-		if (s->described[i])
-			close(s->described[i]);
 	if (s->added && !marked && !ctrl_is_gone(c, s->id, s->cookie))
 		ret = dev_del(c, s->id);
 	/* who has stopped it from outside waits for the number himself, and for us */

@@ -102,15 +102,13 @@ bool is_node(const char *path, const char *base, uint32_t id)
 
 dev_t node_devno(const char *name)
 {
-	static const char *const classes[] = { "block", "ublk-char", "misc" };
+	const char *class = !strncmp(name, "ublkc", 5) ? "ublk-char" : strcmp(name, "ublk-control") ? "block" : "misc";
 	char path[80], text[32] = "";
 	const char *colon;
 	uint64_t maj, min;
 
-	for (size_t i = 0; i < ARRAY_SIZE(classes) && !text[0]; i++) {
-		text_print(path, sizeof(path), "/sys/class/%s/%s/dev", classes[i], name);
-		(void)text_read(path, text, sizeof(text));
-	}
+	text_print(path, sizeof(path), "/sys/class/%s/%s/dev", class, name);
+	(void)text_read(path, text, sizeof(text));
 	colon = parse_digits(text, &maj);
 	return colon && *colon == ':' && parse_digits(colon + 1, &min) ? makedev(maj, min) : 0;
 }

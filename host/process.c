@@ -206,7 +206,7 @@ void limits_raise(unsigned queues)
 {
 	static const int whats[] = { RLIMIT_FSIZE, RLIMIT_CPU, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_NPROC };
 
-	limit_set(RLIMIT_NOFILE, queues + 64);
+	limit_set(RLIMIT_NOFILE, 2 * queues + 64);	/* a ring, and a description of the file */
 	for (size_t i = 0; i < ARRAY_SIZE(whats); i++)
 		limit_set(whats[i], RLIM_INFINITY);
 	/* where it may not be raised, it is an error of the request that meets it, and not the end */

@@ -173,6 +173,9 @@ struct backend {
 	void *(*place)(const struct queue *q, const struct io *io);
 	void (*misplaced)(const struct queue *q, const struct io *io);
 
+	/* With options.resilient, in a server that comes after one which has died, before its first request. May be NULL. */
+	void (*again)(struct dev *dev);
+
 	/*
 	 * dev->identity of the storage that these options name, without opening
 	 * it. Returns 0 or -errno. NULL for a backend that cannot be recovered.

@@ -38,7 +38,7 @@ struct server {
 	bool restart;			/* a server of the same guard has been up before: recover, too */
 	bool background;		/* to leave the caller's stdio and directory, when up */
 	int char_fd;
-	int described[MAX_DESCRIBED];	/* of each queue, see queue_fd(); 0: none */
+	int described[MAX_DESCRIBED];	/* of each queue, see queue_fd(), until the end of the process; 0: none */
 	int signal_fd;
 	int report_fd, hold_fd;		/* the pipes of struct background or struct guard, or -1 */
 	unsigned signals;		/* that asked us to stop: the most that one side has sent */

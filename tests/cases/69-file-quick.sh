@@ -57,7 +57,7 @@ mkfs.ext4 -q -b 4096 /dev/ram0 && mount /dev/ram0 /mnt
 dd if=/dev/zero of=/mnt/disk.img bs=1M count=16 2>/dev/null
 descriptions() {
 	ublk file /mnt/disk.img -d -q "$@" >/dev/null || return 1
-	for p in $(pidof ublk); do ls -l /proc/$p/fd | grep -c /mnt/disk.img; done | sort -n | tr '\n' ' '
+	for p in $(pidof ublk); do ls -l /proc/$p/fd | grep -c '^lrwx.*/mnt/disk.img'; done | sort -n | tr '\n' ' '
 	ublk stop 0
 }
 expect_out "^1 $" "one queue has the file open once" descriptions
@@ -95,4 +95,5 @@ told_and_killed() {
 	ublk stop --force 0 && dmsetup remove d && return $st
 }
 check "--resilient: what a killed server was told is not forgotten" told_and_killed
+rm -f disk.img data device out
 nothing_left

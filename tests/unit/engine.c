@@ -218,8 +218,9 @@ static void test_places(struct fake *f)
 	     commands(f, got, 0, &cmd, &op) == 1 && op == 0x21 && cmd.result == 4096;
 	CHECK("place: in two pages it is done when the data is there", ok);
 	ok = commands(f, news, 1, &cmd, &op) == 1 && op == 0x22 && (test_iods[1].nr_sectors = 7) &&
-	     commands(f, got, 0, &cmd, &op) == 1 && cmd.result == -EIO;
+	     commands(f, got, 0, &cmd, &op) == 1 && cmd.result == -EIO && misplaced == 1;
 	CHECK("place: a copy that fell short is an error", ok);
+	misplaced = 0;
 	test_iods[1].nr_sectors = 8;
 	place_at = (void *)0x2000;
 	backend_result = 4096;
