@@ -51,9 +51,9 @@ make_dm() {
 	dev=/dev/mapper/snap undo="gone_dm ${undo#true}"
 }
 gone_dm() { dmsetup remove snap && "$@"; }
-# new_image: with pages of 4 KiB in the cache, as a file has that was written bit by bit
+# new_image: in large folios of the page cache, as dd and cp leave a file, and writeback of a filesystem upon it
 new_image() {
-	rm -f /mnt/image && dd if=/dev/zero of=/mnt/image bs=4k count=65536 2>/dev/null && sync || die "no image"
+	rm -f /mnt/image && dd if=/dev/zero of=/mnt/image bs=1M count=256 2>/dev/null && sync || die "no image"
 }
 new_sparse() { rm -f /mnt/sparse && truncate -s $SIZE /mnt/sparse; }
 
