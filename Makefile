@@ -15,7 +15,7 @@ endif
 # musl is for who wants it small, so the compiler may look at all of it at once; gcc knows -Oz since 12. Of what makes
 # some code larger than it saves elsewhere, and of registers that need longer instructions, nothing
 knows = $(if $(shell $(CC) $(1) -E -x c /dev/null 2>/dev/null),$(1),$(2))
-small := $(call knows,-Oz,-Os) $(call knows,-mgeneral-regs-only,) -fno-tree-loop-optimize -fno-thread-jumps \
+small := $(call knows,-Oz,-Os) $(call knows,-mgeneral-regs-only,) $(call knows,-malign-data=abi,) -fno-tree-loop-optimize -fno-thread-jumps \
 	-fno-tree-dominator-opts -fno-tree-tail-merge -fno-caller-saves
 CFLAGS ?= $(if $(findstring musl,$(CC)),$(small) -flto -flto-partition=one,-O2) -g
 PREFIX ?= /usr/local

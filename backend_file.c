@@ -15,7 +15,7 @@
  *	file is opened anew. A FUA write that cannot be written, for want of
  *	space, is only that. No two of a queue's FLUSHes are under way, and
  *	each queue syncs by a description of its own, or an error might be
- *	another's; a direct FUA write has one of its own only.
+ *	another's. Only direct FUA writes share their queue's with its FLUSH.
  *	Not a byte outside the window [base, base + size) is touched.
  *
  * The file is opened once, locked, and used by its descriptor from then on.
@@ -67,7 +67,7 @@
 #define SLOW_MS		21		/* more than two ticks of the coarse clock at 100 Hz */
 #define SLOW_FOR_MS	1000
 #define SYNC_SLOW_US	2000		/* that an fdatasync may sleep, to be tried in the queue's thread again */
-#define SYNC_MAX	(4U << 20)	/* bytes that it may have to write there */
+#define SYNC_MAX	(4 << 20)	/* bytes that it may have to write there */
 
 /* What FALLOCATE may take long for is bounded; block layer and filesystems split. */
 #define MAX_PUNCH	(128U << 20)
@@ -106,7 +106,7 @@ struct file {
 	int64_t doubt_until;	/* ms; until then it is looked at why a write takes long; any queue's thread */
 	bool syncs_here;	/* worth file_try_sync() */
 	int64_t sync_slow_until; /* ms; as slow_until; any queue's thread */
-	uint64_t unsynced;	/* bytes written since the last FLUSH, about; any queue's thread */
+	uint32_t unsynced;	/* bytes written since the last FLUSH, about; any queue's thread */
 	uint32_t max_rw;	/* bytes that the disk below takes in one piece; UINT32_MAX: not known */
 	uint32_t punch_align;	/* fallocate on a block device wants whole blocks of it */
 	bool is_bdev;
@@ -338,19 +338,27 @@ static int rw_inline(const struct dev *dev, struct file *f, const struct io *io,
 	return (int)ret;
 }
 
+/* So much more, or less, is to be synced. More than would be done here is not counted. */
+static void file_count(struct file *f, int32_t len)
+{
+	int32_t n = (int32_t)__atomic_load_n(&f->unsynced, __ATOMIC_RELAXED) + len;
+
+	n = n < 0 ? 0 : n > SYNC_MAX ? SYNC_MAX + 1 : n;
+	__atomic_store_n(&f->unsynced, (uint32_t)n, __ATOMIC_RELAXED);
+}
+
 /*
  * FLUSH in this thread, which costs less than to wake a worker for it, as long as
  * the disk has been quick and not much is to be written. All that is done already
  * is answered before. Returns as an SQE's res; -EAGAIN: it is for the ring.
  */
-static int file_try_sync(struct queue *q, struct file *f)
+static int file_try_sync(struct queue *q, struct file *f, const struct io *io)
 {
-	const uint64_t unsynced = __atomic_exchange_n(&f->unsynced, 0, __ATOMIC_RELAXED);
 	int64_t start, took;
 	long slept;
 	int ret;
 
-	if (!f->syncs_here || unsynced > SYNC_MAX || coarse_ms() < __atomic_load_n(&f->sync_slow_until, __ATOMIC_RELAXED))
+	if (!f->syncs_here || io->done > SYNC_MAX || coarse_ms() < __atomic_load_n(&f->sync_slow_until, __ATOMIC_RELAXED))
 		return -EAGAIN;
 	queue_push(q);
 	slept = times_slept();
@@ -464,8 +472,10 @@ static bool file_map_read(const struct dev *dev, struct file *f, struct io *io)
 
 static void file_touch(const struct dev *dev, struct file *f)
 {
+	static const struct timespec now[] = { { .tv_nsec = UTIME_OMIT }, { .tv_nsec = UTIME_NOW } };
+
 	if (__atomic_exchange_n(&f->placed, false, __ATOMIC_RELAXED))
-		(void)syscall(SYS_utimensat, dev->fd, NULL, NULL, 0);
+		(void)syscall(SYS_utimensat, dev->fd, NULL, now, 0);
 }
 
 static void *file_place(const struct queue *q, const struct io *io)
@@ -577,6 +587,8 @@ static int file_complete(struct queue *q, struct io *io, int res)
 		return file_zeroes_next(q, io, res);
 	if (res < 0)
 		return res;
+	if (io->op == UBLK_IO_OP_FLUSH)
+		file_count(f, -(int32_t)io->done);
 	if (io->op != UBLK_IO_OP_READ && io->op != UBLK_IO_OP_WRITE)
 		return 0;
 	if (io_is_written(io))
@@ -600,11 +612,12 @@ static int file_queue(struct queue *q, struct io *io)
 	io->done = 0;
 	if (io->op == UBLK_IO_OP_FLUSH) {
 		file_touch(dev, f);
-		ret = file_try_sync(q, f);
+		io->done = __atomic_load_n(&f->unsynced, __ATOMIC_RELAXED);
+		ret = file_try_sync(q, f, io);
 		return ret == -EAGAIN ? file_sync(q, io) : file_complete(q, io, ret);
 	}
 	if (io->op == UBLK_IO_OP_WRITE)
-		__atomic_store_n(&f->unsynced, f->unsynced + io->len, __ATOMIC_RELAXED);
+		file_count(f, (int32_t)io->len);
 	if (io->op != UBLK_IO_OP_READ && io->op != UBLK_IO_OP_WRITE)
 		return file_start(q, io, false);
 	if (f->cached)
@@ -612,10 +625,10 @@ static int file_queue(struct queue *q, struct io *io)
 	return ret == -EAGAIN ? file_rw(q, dev, io, false) : file_complete(q, io, ret);
 }
 
-/* sync_file_range() from there on. An error of the file's is the first one. */
-static void file_written(const struct dev *dev, off_t from, unsigned how)
+/* sync_file_range(). An error of the file's is the first one. */
+static void file_written(const struct dev *dev, off_t from, off_t len, unsigned how)
 {
-	if (sync_file_range(dev->fd, from, 0, how) && errno != ESPIPE && errno != EINVAL)
+	if (sync_file_range(dev->fd, from, len, how) && errno != ESPIPE && errno != EINVAL)
 		(void)file_sync_err(dev->priv, -errno);
 }
 
@@ -625,7 +638,7 @@ static void file_written(const struct dev *dev, off_t from, unsigned how)
  */
 static void file_again(struct dev *dev)
 {
-	file_written(dev, 1LL << 43, SYNC_FILE_RANGE_WAIT_BEFORE);	/* where hardly a file has a page to wait for */
+	file_written(dev, 1LL << 43, 1, SYNC_FILE_RANGE_WAIT_BEFORE);	/* where hardly a file has a page to wait for */
 }
 
 /* ---- opening ---- */
@@ -968,7 +981,7 @@ static bool file_direct(struct dev *dev, const struct options *o, const struct s
 		return false;
 	}
 	/* what is dirty in the page cache would be waited for by each request that meets it */
-	file_written(dev, (off_t)f->base, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+	file_written(dev, (off_t)f->base, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
 	if (off > dev->block_size)
 		dev->block_size = off;
 	if (dev->physical_block_size < off)
@@ -987,7 +1000,7 @@ static uint64_t windows_size(const struct file *f)
 
 /*
  * Map the device's bytes, for the kernel to copy READs from, and WRITEs to where
- * memory is all there is (takes): this program never looks at them itself, so a
+ * memory is all there is (takes), and its times are ours to set: this program never looks at them itself, so a
  * page that cannot be had is an error of the copy and not a SIGBUS. Page tables take a 512th of what is mapped, hence the limit.
  */
 static void file_map(struct dev *dev, struct file *f, bool takes)
@@ -1047,7 +1060,7 @@ static void file_choose(struct dev *dev, const struct options *o, struct file *f
 	f->cached = f->read_how != HOW_RING;
 	f->syncs_here = f->cached && !f->never_waits && (f->write_how == HOW_INLINE || is_of_disk(dev->fd, st));
 	if (f->cached)
-		file_map(dev, f, f->write_how == HOW_INLINE && !dev->read_only && !o->snapshot);
+		file_map(dev, f, f->write_how == HOW_INLINE && !dev->read_only && !o->snapshot && st->st_uid == geteuid());
 }
 
 static void file_close(struct dev *dev)

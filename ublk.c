@@ -2193,10 +2193,10 @@ int server_up(struct server *s)
 	if (ret)
 		return ret;
 	server_describe(s);
-	if (s->restart && s->be->again)
-		s->be->again(&s->dev);
 	server_confine(c->fd < 0);	/* before there is a ring: the kernel's workers for it would stay behind */
 	server_describe(s);
+	if (s->restart && s->be->again)
+		s->be->again(&s->dev);
 	ret = ctrl_open(c, false);
 	if (ret)
 		return ret;
