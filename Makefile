@@ -1,5 +1,5 @@
 # ublk: make, make CC=musl-gcc, make CC=clang, make ARCH=aarch64; make test,
-# make demo, make bench, make dist, make install
+# make demo, make bench, make dist, make install, make uninstall
 ifeq ($(origin CC),default)
 CC = gcc
 endif
@@ -20,6 +20,8 @@ small := $(call knows,-Oz,-Os) $(call knows,-mgeneral-regs-only,) $(call knows,-
 CFLAGS ?= $(if $(findstring musl,$(CC)),$(small) -flto -flto-partition=one,-O2) -g
 PREFIX ?= /usr/local
 UDEVDIR ?= $(PREFIX)/lib/udev/rules.d
+MANDIR ?= $(PREFIX)/share/man
+BASHCOMPDIR ?= $(PREFIX)/share/bash-completion/completions
 DESTDIR ?=
 V ?= 0
 Q = $(if $(filter 1,$(V)),,@)
@@ -76,6 +78,12 @@ install: $(program)
 	ln -sf ublk $(DESTDIR)$(PREFIX)/sbin/ublk-file
 	install -d $(DESTDIR)$(UDEVDIR)
 	sed 's,@ublk@,$(PREFIX)/sbin/ublk,' share/udev/60-ublk.rules >$(DESTDIR)$(UDEVDIR)/60-ublk.rules
+	install -D -m 644 share/man/ublk.8 $(DESTDIR)$(MANDIR)/man8/ublk.8
+	install -D -m 644 share/bash-completion/ublk $(DESTDIR)$(BASHCOMPDIR)/ublk
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/sbin/ublk $(DESTDIR)$(PREFIX)/sbin/ublk-mem $(DESTDIR)$(PREFIX)/sbin/ublk-file \
+		$(DESTDIR)$(UDEVDIR)/60-ublk.rules $(DESTDIR)$(MANDIR)/man8/ublk.8 $(DESTDIR)$(BASHCOMPDIR)/ublk
 
 # The binaries of a release, the same byte by byte whenever and wherever the same compilers build them
 dist:
@@ -93,5 +101,5 @@ strip: $(program)
 clean:
 	rm -rf ublk build
 
-.PHONY: all check files dist strip test test-unit test-vm test-soak test-kernels demo bench bench-smp install clean FORCE
+.PHONY: all check files dist strip test test-unit test-vm test-soak test-kernels demo bench bench-smp install uninstall clean FORCE
 -include $(objs:.o=.d)

@@ -57,7 +57,7 @@ here() {
 }
 
 build() {
-	vm_need gcc libc6-dev make musl-tools
+	vm_need gcc libc6-dev make musl-tools mandoc
 	[ -z "${UBLK:-}" ] || return 0
 	if [ "$VM_TRIPLET" ]; then
 		mkdir "$WORK/src" && cp --parents $(make -s files) "$WORK/src" && make -s -C "$WORK/src" CC="$CC" ublk

@@ -11,7 +11,7 @@ VM_CACHE=${UBLK_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ublk-test}
 # A package, and the file or command that shows it is installed
 VM_PACKAGES="gcc:gcc libc6-dev:/usr/include/stdio.h make:make busybox-static:busybox cpio:cpio kmod:modprobe
 	xz-utils:xz fio:fio e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs fdisk:sfdisk mount:losetup
-	util-linux:blkdiscard strace:strace dash:dash diffutils:cmp musl-tools:musl-gcc dmsetup:dmsetup btrfs-progs:mkfs.btrfs jq:jq mdadm:mdadm udev:udevadm"
+	util-linux:blkdiscard strace:strace dash:dash diffutils:cmp musl-tools:musl-gcc dmsetup:dmsetup btrfs-progs:mkfs.btrfs jq:jq mdadm:mdadm udev:udevadm mandoc:mandoc"
 
 vm_note() { echo "test: $*" >&2; }
 vm_die() { vm_note "$*"; return 1; }
