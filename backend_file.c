@@ -235,14 +235,6 @@ static long times_slept(void)
 	return getrusage(RUSAGE_THREAD, &usage) ? 0 : usage.ru_nvcsw;
 }
 
-static int64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000LL + ts.tv_nsec / 1000;
-}
-
 static int64_t coarse_ms(void)
 {
 	struct timespec ts;
@@ -251,11 +243,17 @@ static int64_t coarse_ms(void)
 	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
 }
 
+/* What is known of a window, and of the file's times, is good for one of these: a second, about. */
+static uint32_t coarse_second(void)
+{
+	return (uint32_t)(coarse_ms() >> 10);
+}
+
 /* The windows of the mapping that a range touches are not to be gone by for the rest of this second. */
 static void map_doubt(struct file *f, uint64_t off, uint64_t len)
 {
 	const uint64_t first = f->base / WINDOW, end = f->mapped < off + len ? f->mapped : off + len;
-	const uint32_t doubt = (uint32_t)(coarse_ms() >> 10) << 8 | WINDOW_TRIES_READ;
+	const uint32_t doubt = coarse_second() << 8 | WINDOW_TRIES_READ;
 
 	for (uint64_t i = (f->base + off) / WINDOW; off < end && i <= (f->base + end - 1) / WINDOW; i++)
 		__atomic_store_n(&f->windows[i - first], doubt, __ATOMIC_RELAXED);
@@ -437,7 +435,7 @@ static bool map_has(const struct dev *dev, struct file *f, const struct io *io)
 {
 	const uint64_t off = f->base + io->off, window = off / WINDOW;
 	uint32_t *entry = &f->windows[window - f->base / WINDOW];
-	const uint32_t now = (uint32_t)(coarse_ms() >> 10) << 8;
+	const uint32_t now = coarse_second() << 8;
 	const uint8_t tries = __atomic_load_n(&f->tries, __ATOMIC_RELAXED);
 	uint32_t seen = __atomic_load_n(entry, __ATOMIC_RELAXED);
 	uint8_t count = (uint8_t)seen;
@@ -487,7 +485,7 @@ static void *file_place(const struct queue *q, const struct io *io)
 	if (!f->map_takes || io_is_sync(io) || io->off + io->len > f->mapped)
 		return NULL;
 	/* one in a second is written, for the file's times to be right */
-	now = (uint32_t)(coarse_ms() >> 10);
+	now = coarse_second();
 	if (now != __atomic_load_n(&f->touched, __ATOMIC_RELAXED)) {
 		__atomic_store_n(&f->touched, now, __ATOMIC_RELAXED);
 		return NULL;
@@ -1000,8 +998,9 @@ static uint64_t windows_size(const struct file *f)
 
 /*
  * Map the device's bytes, for the kernel to copy READs from, and WRITEs to where
- * memory is all there is (takes), and its times are ours to set: this program never looks at them itself, so a
- * page that cannot be had is an error of the copy and not a SIGBUS. Page tables take a 512th of what is mapped, hence the limit.
+ * memory is all there is (takes), and its times are ours to set: this program
+ * never looks at them itself, so a page that cannot be had is an error of the
+ * copy and not a SIGBUS. Page tables take a 512th of what is mapped, hence the limit.
  */
 static void file_map(struct dev *dev, struct file *f, bool takes)
 {

@@ -849,13 +849,17 @@ static void queue_entered(struct queue *q)
 		queue_spares(q);
 }
 
+static void queue_hand_over(struct queue *q)
+{
+	(void)uring_submit(&q->ring);	/* what was not taken goes with the next ones */
+	queue_entered(q);
+}
+
 void queue_push(struct queue *q)
 {
 	queue_commit_held(q);
-	if (!uring_sqes(&q->ring))
-		return;
-	(void)uring_submit(&q->ring);	/* what was not taken goes with the next ones */
-	queue_entered(q);
+	if (uring_sqes(&q->ring))
+		queue_hand_over(q);
 }
 
 /*
@@ -872,8 +876,7 @@ static void queue_reap(struct queue *q)
 		if (q->backend_sqes < HAND_OVER)
 			continue;
 		uring_give_back(&q->ring);
-		(void)uring_submit(&q->ring);	/* what was not taken goes with the next ones */
-		queue_entered(q);
+		queue_hand_over(q);
 	}
 	uring_give_back(&q->ring);
 }

@@ -83,7 +83,8 @@ int write_all(int fd, const void *data, uint64_t len, int64_t off);
  */
 pid_t fork_plain(void);
 
-/* Milliseconds of CLOCK_MONOTONIC. */
+/* Microseconds, milliseconds of CLOCK_MONOTONIC. */
+int64_t now_us(void);
 int64_t now_ms(void);
 
 /* Sleep so many milliseconds, less than a second; a signal may end it earlier. */

@@ -144,14 +144,18 @@ quiet() {
 	echo "$1" >/proc/sys/kernel/sched_autogroup_enabled
 	echo "$2" >/proc/sys/vm/dirty_writeback_centisecs
 }
-row_quiet() {
+# works ROW: all workloads on the disk that there is
+works() {
 	local work
-	make "${1#quiet-}"
-	quiet 0 0
 	for work in $(echo "$WORKLOADS" | tr , ' '); do
 		report "$1" "$work" "$dev" "$work"
 		sync
 	done
+}
+row_quiet() {
+	make "${1#quiet-}"
+	quiet 0 0
+	works "$1"
 	quiet 1 500
 	$undo
 }
@@ -184,16 +188,16 @@ row_work() {
 	work-*-ext4) new_image && make "${1#work-}" ;;
 	*) make "${1#work-}" ;;
 	esac
-	mkdir -p /work
+	mkdir -p /fs
 	step "$1" mkfs mkfs.ext4 -q -b 4096 -E lazy_itable_init=0,lazy_journal_init=0 "$dev"
-	step "$1" mount mount "$dev" /work
-	step "$1" untar tar xf /tmp/files.tar -C /work
-	step "$1" sync sync -f /work
+	step "$1" mount mount "$dev" /fs
+	step "$1" untar tar xf /tmp/files.tar -C /fs
+	step "$1" sync sync -f /fs
 	echo 3 >/proc/sys/vm/drop_caches
-	step "$1" read find /work -type f -exec cat {} +
-	step "$1" rm rm -rf /work/files
-	step "$1" trim fstrim /work
-	step "$1" umount umount /work
+	step "$1" read find /fs -type f -exec cat {} +
+	step "$1" rm rm -rf /fs/files
+	step "$1" trim fstrim /fs
+	step "$1" umount umount /fs
 	$undo
 }
 
@@ -239,7 +243,6 @@ row_idle() {
 }
 
 row() {
-	local work
 	case $1 in
 	mem-64M | mem-1T*) row_size "$1" ; return ;;
 	*snap-*) row_snapshot "$1" ; return ;;
@@ -250,10 +253,7 @@ row() {
 	idle) row_idle ; return ;;
 	esac
 	make "$1"
-	for work in $(echo "$WORKLOADS" | tr , ' '); do
-		report "$1" "$work" "$dev" "$work"
-		sync
-	done
+	works "$1"
 	$undo
 }
 

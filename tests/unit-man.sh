@@ -15,11 +15,9 @@ sed -n 's/^\.It Cm \([a-z]*\).*/\1/p' $page | sort -u >"$dir/page"
 st=0; diff "$dir/verbs" "$dir/page" >"$dir/out" || st=1
 result $st "the manual page has the program's verbs"
 
-while read -r verb; do ./ublk help "$verb"; done <"$dir/verbs" |
+{ while read -r verb; do ./ublk help "$verb"; done <"$dir/verbs"; echo '      --version (of none)'; } |
 	sed -n 's/^  \(-[a-z],\|   \) --\([a-z-]*\)\(=[^ ]*\|\) .*/\1 \2 \3/p' | tr -d ',' |
 	sed 's/^ *//; s/=auto.*/=auto|on|off/; s/ *$//' | sort -u >"$dir/options"
-echo version >>"$dir/options"
-sort -uo "$dir/options" "$dir/options"
 # .It Fl r , Fl -read-only    .It Fl -size Ns = Ns Ar SIZE
 sed -n 's/^\.It Fl \(.*\)/\1/p' $page | sed 's/^\([a-z]\) , Fl -/-\1 /; s/^-\([a-z][a-z]\)/\1/; s/ Ns = Ns Ar / =/; s/ Ns = Ns Cm / =/; s/ | /|/g' |
 	sort -u >"$dir/page"

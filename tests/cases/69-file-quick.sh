@@ -96,4 +96,5 @@ told_and_killed() {
 }
 check "--resilient: what a killed server was told is not forgotten" told_and_killed
 rm -f disk.img data device out
+rmmod brd
 nothing_left
