@@ -16,7 +16,8 @@ endif
 # some code larger than it saves elsewhere, and of registers that need longer instructions, nothing
 knows = $(if $(shell $(CC) $(1) -E -x c /dev/null 2>/dev/null),$(1),$(2))
 small := $(call knows,-Oz,-Os) $(call knows,-mgeneral-regs-only,) $(call knows,-malign-data=abi,) -fno-tree-loop-optimize -fno-thread-jumps \
-	-fno-tree-dominator-opts -fno-tree-tail-merge -fno-caller-saves
+	-fno-tree-dominator-opts -fno-tree-tail-merge -fno-caller-saves \
+	-fno-jump-tables -fno-if-conversion -fno-shrink-wrap -fno-optimize-sibling-calls -fno-move-loop-invariants
 CFLAGS ?= $(if $(findstring musl,$(CC)),$(small) -flto -flto-partition=one,-O2) -g
 PREFIX ?= /usr/local
 UDEVDIR ?= $(PREFIX)/lib/udev/rules.d
@@ -42,7 +43,7 @@ override CFLAGS += -I. -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Wall -We
 override CFLAGS += -ffunction-sections -fdata-sections -fno-pie -fno-unwind-tables -fno-asynchronous-unwind-tables
 # small again: what the loader would make read-only starts at a page, and here that is not a sixth of a KiB;
 # nor does what is written to: a page of the file that has both is mapped twice
-override LDFLAGS += $(if $(findstring musl,$(CC)),-Wl$(comma)-z$(comma)norelro -Wl$(comma)-z$(comma)common-page-size=512) -static -pthread -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,--build-id=none
+override LDFLAGS += $(if $(findstring musl,$(CC)),-Wl$(comma)-z$(comma)norelro -Wl$(comma)-z$(comma)common-page-size=64) -static -pthread -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,--build-id=none
 
 all: $(program)
 

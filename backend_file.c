@@ -1187,6 +1187,7 @@ static int file_resize(const struct queue *q, struct dev *dev, uint64_t size, ui
 const struct backend backend_file = {
 	.name = "file",
 	.help = "a disk from a file or a block device",
+	.examples = "disk.img -d\n/dev/sdb1 --snapshot -d",
 	.operand = "path",
 	.open = file_open,
 	.close = file_close,

@@ -560,6 +560,7 @@ static int mem_resize(const struct queue *q, struct dev *dev, uint64_t size, uin
 const struct backend backend_mem = {
 	.name = "mem",
 	.help = "a RAM disk",
+	.examples = "1G -d\n512M -- sh -c 'mkfs.ext4 -q $UBLK_DEV && fsck.ext4 -n $UBLK_DEV'",
 	.operand = "size",
 	.open = mem_open,
 	.close = mem_close,

@@ -99,6 +99,7 @@
 #include <unistd.h>
 
 #define DEADLINE_MS	30000		/* nothing waits longer, unless the user says so */
+#define PAUSE_MS	1000		/* before one who waits for a device to stop is told so */
 #define DYING_MS	10000		/* that a killed process may take to close its files: drivers before 6.7 look every 5 s */
 #define PROBE_END_MS	1000		/* that the probe may take to end, where it has not been asked for anything */
 
@@ -1198,7 +1199,9 @@ static void ctrl_reap(struct ctrl *c)
 
 void ctrl_set_deadline(struct ctrl *c)
 {
-	c->deadline = now_ms() + DEADLINE_MS;
+	c->since = now_ms();
+	c->told = 0;
+	c->deadline = c->since + DEADLINE_MS;
 }
 
 int ctrl_left(const struct ctrl *c)
@@ -1208,6 +1211,25 @@ int ctrl_left(const struct ctrl *c)
 	return left > 0 ? (int)left : 0;
 }
 
+/*
+ * How long to wait, in ms, before it is looked again; 0: no more. Who waits at a
+ * terminal until a stop has written what is dirty is told so after a second, and
+ * each time twice as late.
+ */
+static int ctrl_pause(struct ctrl *c)
+{
+	const int left = ctrl_left(c);
+	struct memory m;
+
+	if ((c->step == STEP_STOP || c->step == STEP_FLUSH) && now_ms() - c->since >= PAUSE_MS << c->told && isatty(STDERR_FILENO)) {
+		c->told++;
+		memory_get(&m);
+		notice("%s: what is dirty is being written, %llu MiB at most", node_path(c->info.dev_id).s,
+		       (unsigned long long)m.dirty >> 20);
+	}
+	return left < PAUSE_MS ? left : PAUSE_MS;
+}
+
 /* A turn of the loop while something else is waited for, which may put off the deadline. */
 static void ctrl_turn(struct ctrl *c, int timeout_ms)
 {
@@ -1215,7 +1237,7 @@ static void ctrl_turn(struct ctrl *c, int timeout_ms)
 
 	queue_turn(c->serving, timeout_ms);
 	if (c->patient && queues_committed(c->serving) != served)
-		ctrl_set_deadline(c);
+		c->deadline = now_ms() + DEADLINE_MS;
 }
 
 /*
@@ -1237,14 +1259,14 @@ static int ctrl_wait(struct ctrl *c)
 		if (!ctrl_left(c))
 			return -ETIME;
 		if (!c->serving) {
-			ret = uring_enter(&c->ring, 1, ctrl_left(c));
+			ret = uring_enter(&c->ring, 1, ctrl_pause(c));
 			if (ret < 0 && ret != -ETIME && ret != -EINTR)
 				return ret;
 			continue;
 		}
 		/* every time: the poll may have fired for the command before */
 		queue_watch_ctrl(c->serving);
-		ctrl_turn(c, ctrl_left(c));
+		ctrl_turn(c, ctrl_pause(c));
 	}
 }
 
@@ -1483,16 +1505,16 @@ static int ctrl_await(struct ctrl *c, pid_t pid, bool asks)
 		queue_poll(c->serving, p.fd, KIND_CHILD);
 	while ((got = waitpid(pid, &wstatus, WNOHANG)) == 0 && !ret) {
 		/* without a descriptor there is no end to be told of, only to be looked for */
-		const int left = ctrl_left(c), most = p.fd >= 0 ? 1000 : 5;
+		const int left = ctrl_pause(c), ms = p.fd >= 0 || left < 5 ? left : 5;
 
 		if (!left)
 			ret = -ETIME;
 		else if (asks && s && s->signals != signals)
 			ret = -EINTR;
 		else if (s)
-			ctrl_turn(c, left < most ? left : most);
+			ctrl_turn(c, ms);
 		else
-			(void)poll(&p, 1, left < most ? left : most);
+			(void)poll(&p, 1, ms);
 	}
 	fd_close(p.fd);
 	c->patient = patient;

@@ -12,76 +12,78 @@
 
 enum opt_type { OPT_FLAG, OPT_NUMBER, OPT_SIZE, OPT_STRING, OPT_CHOICE };
 
+/* What most need first: a verb's page has them in this order, with an empty line before each V_GROUP. */
 static const struct option_def {
 	const char *name;
 	char letter;
 	uint8_t type;			/* enum opt_type */
 	uint16_t where;			/* in struct args */
 	uint16_t verbs;
+	uint16_t min;
+	uint64_t max;
 	const char *arg;
-	uint64_t min, max;
 	const char *only;		/* the backend that it is for; NULL: all */
 	const char *help;
 } option_defs[] = {
 #define FIELD(f) offsetof(struct args, f)
 #define DEVICE(f) offsetof(struct args, job.o.f)
-	{ "size", 0, OPT_SIZE, DEVICE(size), V_SERVE, "SIZE", 512, 1ULL << 62, NULL,
+	{ "size", 0, OPT_SIZE, DEVICE(size), V_SERVE, 512, 1ULL << 62, "SIZE", NULL,
 	  "mem: the same as SIZE; file: how much of it to show, or to make" },
-	{ "id", 0, OPT_NUMBER, DEVICE(id), V_MAKE, "N", 0, UBLK_MAX_UBLKS - 1, NULL,
-	  "device number; default: the lowest free one" },
-	{ "queues", 0, OPT_NUMBER, DEVICE(queues), V_SERVE, "N", 1, UBLK_MAX_NR_QUEUES, NULL,
-	  "hardware queues, each with a ring and a thread; default: 1" },
-	{ "qdepth", 0, OPT_NUMBER, DEVICE(qdepth), V_SERVE, "N", 1, UBLK_MAX_QUEUE_DEPTH, NULL,
-	  "requests in flight in a queue; default: 128" },
-	{ "cpu-affinity", 0, OPT_FLAG, DEVICE(cpu_affinity), V_SERVE, NULL, 0, 0, NULL,
-	  "pin each queue's thread to the CPUs whose requests the queue takes" },
-	{ "block-size", 0, OPT_SIZE, DEVICE(block_size), V_SERVE, "N", 512, 4096, NULL,
-	  "logical block size, a power of two; default: 512, or a block device's own" },
-	{ "max-io", 0, OPT_SIZE, DEVICE(max_io), V_SERVE, "SIZE", 4096, 32 << 20, NULL,
-	  "largest request; default: 1M" },
-	{ "read-only", 'r', OPT_FLAG, DEVICE(read_only), V_SERVE, NULL, 0, 0, NULL,
-	  "the block layer refuses writes; a file is opened for reading only" },
-	{ "recoverable", 0, OPT_FLAG, DEVICE(recoverable), V_SERVE, NULL, 0, 0, "file",
-	  "if the server dies, clients wait for \"ublk recover\"; default: they get errors" },
-	{ "resilient", 0, OPT_FLAG, DEVICE(resilient), V_SERVE, NULL, 0, 0, NULL,
-	  "if the server dies, a parent starts another, and clients see a pause" },
-	{ "no-part-scan", 0, OPT_FLAG, DEVICE(no_part_scan), V_SERVE, NULL, 0, 0, NULL,
-	  "do not look for partitions" },
-	{ "no-modprobe", 0, OPT_FLAG, DEVICE(no_modprobe), V_SERVE, NULL, 0, 0, NULL,
-	  "do not load the driver" },
-	{ "prealloc", 0, OPT_FLAG, DEVICE(prealloc), V_MAKE, NULL, 0, 0, "mem",
-	  "take all memory at once and keep it; default: as it is written, back on discard" },
-	{ "huge", 0, OPT_FLAG, DEVICE(huge), V_MAKE, NULL, 0, 0, "mem",
-	  "ask for transparent huge pages" },
-	{ "load", 0, OPT_STRING, DEVICE(load), V_MAKE, "PATH", 0, 0, "mem",
-	  "begin with the content of a file, a block device or, with -, standard input" },
-	{ "snapshot", 0, OPT_FLAG, DEVICE(snapshot), V_MAKE, NULL, 0, 0, "file",
-	  "keep in memory what is written, and only read PATH; see \"ublk help commit\"" },
-	{ "path", 0, OPT_STRING, DEVICE(path), V_SERVE, "PATH", 0, 0, "file",
+	{ "path", 0, OPT_STRING, DEVICE(path), V_SERVE, 0, 0, "PATH", "file",
 	  "the same as PATH: a regular file or a block device" },
-	{ "direct", 0, OPT_FLAG, DEVICE(direct), V_SERVE, NULL, 0, 0, "file",
-	  "bypass the page cache (O_DIRECT), if the file takes it" },
-	{ "offset", 0, OPT_SIZE, DEVICE(offset), V_SERVE, "SIZE", 0, 1ULL << 62, "file",
-	  "where in the file the device begins; with --direct a multiple of the block size; default: 0" },
-	{ "create", 0, OPT_FLAG, DEVICE(create), V_MAKE, NULL, 0, 0, "file",
+	{ "load", 0, OPT_STRING, DEVICE(load), V_MAKE, 0, 0, "PATH", "mem",
+	  "begin with the content of a file, a block device or, with -, standard input" },
+	{ "create", 0, OPT_FLAG, DEVICE(create), V_MAKE, 0, 0, NULL, "file",
 	  "make a new sparse file of --size" },
-	{ "zero-copy", 0, OPT_CHOICE, DEVICE(zero_copy), V_SERVE, "auto|on|off", 0, 0, "file",
-	  "move data straight between the client's pages and the file; default: auto" },
-	{ "daemon", 'd', OPT_FLAG, FIELD(daemon), V_SERVE, NULL, 0, 0, NULL,
+	{ "snapshot", 0, OPT_FLAG, DEVICE(snapshot), V_MAKE, 0, 0, NULL, "file",
+	  "keep in memory what is written, and only read PATH; see \"ublk help commit\"" },
+	{ "offset", 0, OPT_SIZE, DEVICE(offset), V_SERVE, 0, 1ULL << 62, "SIZE", "file",
+	  "where in the file the device begins; with --direct a multiple of the block size; default: 0" },
+	{ "read-only", 'r', OPT_FLAG, DEVICE(read_only), V_SERVE, 0, 0, NULL, NULL,
+	  "the block layer refuses writes; a file is opened for reading only" },
+	{ "daemon", 'd', OPT_FLAG, FIELD(daemon), V_SERVE, 0, 0, NULL, NULL,
 	  "print the node and return; the server stays in the background" },
-	{ "all", 0, OPT_FLAG, FIELD(all), V_STOP, NULL, 0, 0, NULL,
+	{ "id", 0, OPT_NUMBER, DEVICE(id), V_MAKE, 0, UBLK_MAX_UBLKS - 1, "N", NULL,
+	  "device number; default: the lowest free one" },
+	{ "all", 0, OPT_FLAG, FIELD(all), V_STOP, 0, 0, NULL, NULL,
 	  "every device that ublk or another server made" },
-	{ "force", 0, OPT_FLAG, FIELD(force), V_STOP | V_RESIZE, NULL, 0, 0, NULL,
+	{ "force", 0, OPT_FLAG, FIELD(force), V_STOP | V_RESIZE, 0, 0, NULL, NULL,
 	  "even if it is in use; ublk stop still writes dirty pages" },
-	{ "wait", 0, OPT_NUMBER, FIELD(wait), V_STOP, "SECONDS", 0, 86400, NULL,
+	{ "wait", 0, OPT_NUMBER, FIELD(wait), V_STOP, 0, 86400, "SECONDS", NULL,
 	  "wait for it to become free; default: 0" },
-	{ "json", 0, OPT_FLAG, FIELD(json), V_LIST | V_CHECK, NULL, 0, 0, NULL,
+	{ "json", 0, OPT_FLAG, FIELD(json), V_LIST | V_CHECK, 0, 0, NULL, NULL,
 	  "for scripts" },
-	{ "quiet", 'q', OPT_FLAG, FIELD(quiet), V_SERVE | V_STOP | V_LIST | V_COPY | V_RESIZE, NULL, 0, 0, NULL,
+	{ "prealloc", 0, OPT_FLAG, DEVICE(prealloc), V_GROUP | V_MAKE, 0, 0, NULL, "mem",
+	  "take all memory at once and keep it; default: as it is written, back on discard" },
+	{ "huge", 0, OPT_FLAG, DEVICE(huge), V_MAKE, 0, 0, NULL, "mem",
+	  "ask for transparent huge pages" },
+	{ "resilient", 0, OPT_FLAG, DEVICE(resilient), V_SERVE, 0, 0, NULL, NULL,
+	  "if the server dies, a parent starts another, and clients see a pause" },
+	{ "recoverable", 0, OPT_FLAG, DEVICE(recoverable), V_SERVE, 0, 0, NULL, "file",
+	  "if the server dies, clients wait for \"ublk recover\"; default: they get errors" },
+	{ "no-part-scan", 0, OPT_FLAG, DEVICE(no_part_scan), V_SERVE, 0, 0, NULL, NULL,
+	  "do not look for partitions" },
+	{ "no-modprobe", 0, OPT_FLAG, DEVICE(no_modprobe), V_SERVE, 0, 0, NULL, NULL,
+	  "do not load the driver" },
+	{ "direct", 0, OPT_FLAG, DEVICE(direct), V_GROUP | V_SERVE, 0, 0, NULL, "file",
+	  "bypass the page cache (O_DIRECT), if the file takes it" },
+	{ "zero-copy", 0, OPT_CHOICE, DEVICE(zero_copy), V_SERVE, 0, 0, "auto|on|off", "file",
+	  "move data straight between the client's pages and the file; default: auto" },
+	{ "queues", 0, OPT_NUMBER, DEVICE(queues), V_SERVE, 1, UBLK_MAX_NR_QUEUES, "N", NULL,
+	  "hardware queues, each with a ring and a thread; default: 1" },
+	{ "cpu-affinity", 0, OPT_FLAG, DEVICE(cpu_affinity), V_SERVE, 0, 0, NULL, NULL,
+	  "pin each queue's thread to the CPUs whose requests the queue takes" },
+	{ "qdepth", 0, OPT_NUMBER, DEVICE(qdepth), V_SERVE, 1, UBLK_MAX_QUEUE_DEPTH, "N", NULL,
+	  "requests in flight in a queue; default: 128" },
+	{ "max-io", 0, OPT_SIZE, DEVICE(max_io), V_SERVE, 4096, 32 << 20, "SIZE", NULL,
+	  "largest request; default: 1M" },
+	{ "block-size", 0, OPT_SIZE, DEVICE(block_size), V_SERVE, 512, 4096, "N", NULL,
+	  "logical block size, a power of two; default: 512, or a block device's own" },
+	{ "quiet", 'q', OPT_FLAG, FIELD(quiet), V_GROUP | V_SERVE | V_STOP | V_LIST | V_COPY | V_RESIZE, 0, 0, NULL, NULL,
 	  "errors only" },
-	{ "verbose", 'v', OPT_FLAG, FIELD(verbose), V_SERVE | V_STOP | V_LIST | V_COPY | V_RESIZE, NULL, 0, 0, NULL,
+	{ "verbose", 'v', OPT_FLAG, FIELD(verbose), V_SERVE | V_STOP | V_LIST | V_COPY | V_RESIZE, 0, 0, NULL, NULL,
 	  "say what is done" },
-	{ "help", 'h', OPT_FLAG, FIELD(help), V_SERVE | V_STOP | V_LIST | V_CHECK | V_HELP | V_COPY | V_RESIZE, NULL, 0, 0, NULL,
+	{ "help", 'h', OPT_FLAG, FIELD(help), V_SERVE | V_STOP | V_LIST | V_CHECK | V_HELP | V_COPY | V_RESIZE, 0, 0, NULL, NULL,
 	  "this page" },
 #undef DEVICE
 #undef FIELD
@@ -269,21 +271,40 @@ int args_operand(struct args *a)
 	return a->given & 1ULL << (d - option_defs) ? 0 : args_error(v, "%s is missing", v->operands);
 }
 
+/* What stands behind the verb in each, a line each. */
+static void help_examples(const struct verb *v)
+{
+	const char *line = v->examples, *end;
+
+	print("\nexamples:\n");
+	do {
+		end = line + text_until(line, "\n");
+		print("  ublk %s %.*s\n", v->name, (int)(end - line), line);
+		line = end + 1;
+	} while (*end);
+}
+
 int help_verb(const struct verb *v)
 {
+	const char *between = "options:\n";
 	char left[40];
 
-	print("usage: ublk %s %s [options]%s\n\n%s\n%s\noptions:\n", v->name, v->operands,
+	print("usage: ublk %s %s [options]%s\n\n%s\n%s\n", v->name, v->operands,
 	       v->be ? " [-- COMMAND [ARG...]]" : "", v->help, v->more ? v->more : "");
 	for (size_t i = 0; i < ARRAY_SIZE(option_defs); i++) {
 		const struct option_def *d = &option_defs[i];
 
+		if (d->verbs & V_GROUP && !*between)
+			between = "\n";
 		if (!option_is_of(d, v))
 			continue;
 		text_print(left, sizeof(left), "%c%c%c --%s%s%s", d->letter ? '-' : ' ',
 			 d->letter ? d->letter : ' ', d->letter ? ',' : ' ', d->name,
 			 d->arg ? "=" : "", d->arg ? d->arg : "");
-		print("  %-27s %s\n", left, d->help);
+		print("%s  %-27s %s\n", between, left, d->help);
+		between = "";
 	}
+	if (v->examples)
+		help_examples(v);
 	return 0;
 }

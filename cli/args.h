@@ -9,7 +9,8 @@
 #include "include/server.h"
 
 /* The verbs that an option is for. */
-enum { V_MAKE = 1, V_LIST = 2, V_STOP = 4, V_HELP = 8, V_CHECK = 16, V_RECOVER = 32, V_COPY = 64, V_RESIZE = 128, V_SERVE = V_MAKE | V_RECOVER };
+enum { V_MAKE = 1, V_LIST = 2, V_STOP = 4, V_HELP = 8, V_CHECK = 16, V_RECOVER = 32, V_COPY = 64, V_RESIZE = 128, V_SERVE = V_MAKE | V_RECOVER,
+       V_GROUP = 256 /* begins a group of them, for whatever verb */ };
 
 /* What a command line says. */
 struct args {
@@ -26,12 +27,13 @@ struct args {
 struct verb {
 	const char *name;
 	unsigned bit;
+	int max;			/* operands */
 	const char *operands;		/* for the usage line */
-	int max;			/* how many */
 	int (*run)(const struct args *a);	/* returns the exit status */
 	const struct backend *be;	/* what a device is made of, for verbs that make one */
 	const char *help;
 	const char *more;		/* what its page says besides, or NULL */
+	const char *examples;		/* command lines behind "ublk VERB ", a line each, or NULL */
 };
 
 /* Fill *a from the words behind the verb. Returns 0 or EXIT_USAGE, having said why. */

@@ -15,25 +15,29 @@
 
 /* Besides those of the backends, which make a device. */
 static const struct verb verbs[] = {
-	{ "list", V_LIST, "[DEV...]", INT32_MAX, verb_list, NULL, "show devices", NULL },
-	{ "recover", V_RECOVER, "DEV [PATH]", 3, verb_recover, NULL, "serve a device whose server has died", NULL },
-	{ "stop", V_STOP, "DEV... | --all", INT32_MAX, verb_stop, NULL, "stop and remove devices", NULL },
-	{ "resize", V_RESIZE, "DEV SIZE | max", 2, verb_resize, NULL, "let a device grow, also while it is mounted",
+	{ "list", V_LIST, INT32_MAX, "[DEV...]", verb_list, NULL, "show devices", NULL, "\n--json disk.img" },
+	{ "recover", V_RECOVER, 3, "DEV [PATH]", verb_recover, NULL, "serve a device whose server has died", NULL,
+	  "0\ndisk.img" },
+	{ "stop", V_STOP, INT32_MAX, "DEV... | --all", verb_stop, NULL, "stop and remove devices", NULL,
+	  "/dev/ublkb0\n--all --wait=10" },
+	{ "resize", V_RESIZE, 2, "DEV SIZE | max", verb_resize, NULL, "let a device grow, also while it is mounted",
 	  "max: as large as its file or block device is now. A smaller SIZE cuts the end off, whatever is there;\n"
-	  "of a device in use, or of a partition, only with --force. This takes Linux 6.16.\n" },
-	{ "commit", V_COPY, "DEV", 1, verb_commit, NULL, "write what a --snapshot has changed into its file",
+	  "of a device in use, or of a partition, only with --force. This takes Linux 6.16.\n", "0 2G\ndisk.img max" },
+	{ "commit", V_COPY, 1, "DEV", verb_commit, NULL, "write what a --snapshot has changed into its file",
 	  "The device is not to be in use. Whatever dies meanwhile but the server or the power, commit can be\n"
-	  "run again; a power cut leaves a mixture in the file.\n" },
-	{ "save", V_COPY, "DEV PATH", 2, verb_save, NULL, "the device's content as a new, sparse file; -: to stdout",
-	  "A mounted filesystem is saved as a power cut would leave it; fsfreeze(8) before, and it is whole.\n" },
-	{ "owner", V_COPY, "DEV", 1, verb_owner, NULL, "the user and the group that made a device without root, for udev", NULL },
-	{ "check", V_CHECK, "", 0, verb_check, NULL, "what this machine has of what ublk needs", NULL },
-	{ "help", V_HELP, "[VERB]", 1, verb_help, NULL, "this page, or a verb's", NULL },
+	  "run again; a power cut leaves a mixture in the file.\n", "0\ndisk.img" },
+	{ "save", V_COPY, 2, "DEV PATH", verb_save, NULL, "the device's content as a new, sparse file; -: to stdout",
+	  "A mounted filesystem is saved as a power cut would leave it; fsfreeze(8) before, and it is whole.\n",
+	  "0 new.img\n0 - | gzip >disk.gz" },
+	{ "owner", V_COPY, 1, "DEV", verb_owner, NULL, "the user and the group that made a device without root, for udev", NULL,
+	  "0\nublkc0" },
+	{ "check", V_CHECK, 0, "", verb_check, NULL, "what this machine has of what ublk needs", NULL, "\n--json" },
+	{ "help", V_HELP, 1, "[VERB]", verb_help, NULL, "this page, or a verb's", NULL, "\nmem" },
 };
 
 static struct verb verb_of(const struct backend *be)
 {
-	return (struct verb){ be->name, V_MAKE, operand_name(be), 1, verb_make, be, be->help, NULL };
+	return (struct verb){ be->name, V_MAKE, 1, operand_name(be), verb_make, be, be->help, NULL, be->examples };
 }
 
 /* The verb of this name. False: there is none. */

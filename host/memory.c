@@ -72,7 +72,8 @@ void memory_get(struct memory *m)
 		m->locked = m->total;
 	m->available = meminfo_line(text, "MemAvailable:", INT64_MAX);
 	reserve = m->total / 16 < RESERVE_MAX ? m->total / 16 : RESERVE_MAX;
-	dirty = dirty_lately(meminfo_line(text, "Dirty:", 0) + meminfo_line(text, "Writeback:", 0));
+	m->dirty = meminfo_line(text, "Dirty:", 0) + meminfo_line(text, "Writeback:", 0);
+	dirty = dirty_lately(m->dirty);
 	m->left = m->available - reserve - dirty - (dirty / 2 < RESERVE_MAX ? dirty / 2 : RESERVE_MAX);
 }
 

@@ -11,6 +11,7 @@ struct memory {
 	int64_t total;
 	int64_t locked;		/* by RAM disks, and held in tmpfs and the like: about so much of it nobody gives back */
 	int64_t available;	/* as the kernel estimates it */
+	int64_t dirty;		/* of any file or disk, also what is being written now */
 	int64_t left;		/* the same without what is to be left to the rest of the machine; may be negative */
 };
 

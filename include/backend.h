@@ -133,6 +133,7 @@ struct io {
 struct backend {
 	const char *name;	/* the verb, and the type that list shows */
 	const char *help;	/* a few words on it */
+	const char *examples;	/* what may stand behind the verb, a line each, or NULL */
 	const char *operand;	/* the option that the verb's one argument stands for: "size", "path" */
 	const char *verb;	/* NULL: its name. Else it is made by another's verb, with an option */
 

@@ -34,6 +34,8 @@ struct ctrl {
 	uint64_t features;	/* GET_FEATURES; 0 before 6.5 */
 	enum step step;		/* the last thing tried, for the message */
 	bool stay;		/* among the caller's mounts, which are still needed */
+	int64_t since;		/* now_ms() when it was begun */
+	unsigned told;		/* how often a person has been told that it takes long */
 	int64_t deadline;	/* now_ms() when whatever is being done has taken too long */
 	bool patient;		/* every request served puts it off: dirty pages take their time */
 

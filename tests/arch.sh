@@ -39,7 +39,7 @@ arch_packages() {
 arch_tree() { vm_tree tree "$ARCH_SUITE" "$ARCH_GUEST"; }
 ARCH_SUITE=trixie
 [ "$ARCH" != riscv64 ] || ARCH_SUITE=sid
-ARCH_GUEST="dash coreutils fio e2fsprogs xfsprogs fdisk mount util-linux strace kmod diffutils dmsetup
+ARCH_GUEST="dash coreutils bsdutils fio e2fsprogs xfsprogs fdisk mount util-linux strace kmod diffutils dmsetup
 	btrfs-progs jq busybox-static"
 
 # arch_find DIR NAME...: the paths of programs or libraries in that tree

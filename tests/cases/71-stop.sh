@@ -116,6 +116,24 @@ forced_close() {	# an opener that goes as soon as it sees errors
 	wait $w && wait_for 30 sh -c '! ls /dev/ublkc0'
 }
 check "--force with an opener that goes: status 0, all gone" forced_close
+modprobe -a dm-mod brd
+export DM_DISABLE_UDEV=1 # dmsetup makes its nodes itself
+waits_for_disk() {	# a stop, at a terminal, of what is dirty on a disk that stands still
+	local size=$(($(cat /sys/block/ram0/size) / 4)) st=1
+	dmsetup create slow --table "0 $size linear /dev/ram0 0" && ublk file /dev/mapper/slow --direct -d -q >/dev/null || return
+	exec 8>/dev/ublkb0
+	dd if=/dev/zero bs=1M count=3 >&8 2>/dev/null
+	dmsetup suspend --noflush --nolockfs slow
+	script -qefc "ublk stop --force 0" log >/dev/null </dev/null 8<&- & w=$!
+	wait_for 10 grep -q '^ublk: /dev/ublkb0: what is dirty is being written, [3-9] MiB at most' log && st=0
+	dmsetup resume slow
+	wait_for 10 gone /dev/ublkb0
+	exec 8<&-
+	wait $w || { st=$?; cat log; }
+	dmsetup remove --retry slow
+	return $st
+}
+check "at a terminal it is said what a stop waits for" waits_for_disk
 several() {
 	for i in 1 2 3; do ublk mem 8M -d -q >/dev/null || return 1; done
 	ublk stop ublkb0 /dev/ublkc1 2 && ! ls /dev/ublkb* 2>/dev/null
