@@ -21,6 +21,7 @@ small := $(call knows,-Oz,-Os) $(call knows,-mgeneral-regs-only,) $(call knows,-
 CFLAGS ?= $(if $(findstring musl,$(CC)),$(small) -flto -flto-partition=one,-O2) -g
 PREFIX ?= /usr/local
 UDEVDIR ?= $(PREFIX)/lib/udev/rules.d
+SYSTEMDUNITDIR ?= $(PREFIX)/lib/systemd/system
 MANDIR ?= $(PREFIX)/share/man
 BASHCOMPDIR ?= $(PREFIX)/share/bash-completion/completions
 DESTDIR ?=
@@ -77,14 +78,15 @@ install: $(program)
 	install -D -s -m 755 $(program) $(DESTDIR)$(PREFIX)/sbin/ublk
 	ln -sf ublk $(DESTDIR)$(PREFIX)/sbin/ublk-mem
 	ln -sf ublk $(DESTDIR)$(PREFIX)/sbin/ublk-file
-	install -d $(DESTDIR)$(UDEVDIR)
+	install -d $(DESTDIR)$(UDEVDIR) $(DESTDIR)$(SYSTEMDUNITDIR)
 	sed 's,@ublk@,$(PREFIX)/sbin/ublk,' share/udev/60-ublk.rules >$(DESTDIR)$(UDEVDIR)/60-ublk.rules
+	sed 's,@ublk@,$(PREFIX)/sbin/ublk,' share/systemd/ublk@.service >$(DESTDIR)$(SYSTEMDUNITDIR)/ublk@.service
 	install -D -m 644 share/man/ublk.8 $(DESTDIR)$(MANDIR)/man8/ublk.8
 	install -D -m 644 share/bash-completion/ublk $(DESTDIR)$(BASHCOMPDIR)/ublk
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/sbin/ublk $(DESTDIR)$(PREFIX)/sbin/ublk-mem $(DESTDIR)$(PREFIX)/sbin/ublk-file \
-		$(DESTDIR)$(UDEVDIR)/60-ublk.rules $(DESTDIR)$(MANDIR)/man8/ublk.8 $(DESTDIR)$(BASHCOMPDIR)/ublk
+		$(DESTDIR)$(UDEVDIR)/60-ublk.rules $(DESTDIR)$(SYSTEMDUNITDIR)/ublk@.service $(DESTDIR)$(MANDIR)/man8/ublk.8 $(DESTDIR)$(BASHCOMPDIR)/ublk
 
 # The binaries of a release, the same byte by byte whenever and wherever the same compilers build them
 dist:
