@@ -166,6 +166,7 @@ vm_boot_systemd() {
 	cp "$1/usr/share/base-passwd/passwd.master" "$1/etc/passwd"
 	cp "$1/usr/share/base-passwd/group.master" "$1/etc/group"
 	echo 0123456789abcdef0123456789abcdef >"$1/etc/machine-id"
+	sed 's,@ublk@,/bin/ublk,' "$VM_TESTS/../share/systemd/ublk@.service" >"$1/usr/lib/systemd/system/ublk@.service" || return
 	mkdir -p "$1/etc/systemd/system/multi-user.target.wants" "$1/usr/lib/systemd/system-shutdown"
 	ln -s multi-user.target "$1/etc/systemd/system/default.target"
 	printf '%s\n' '[Service]' 'Type=oneshot' 'ExecStart=/bin/busybox sh -c "exec /bin/busybox sh /etc/rc >/dev/console 2>&1"' \
@@ -176,13 +177,13 @@ vm_boot_systemd() {
 	chmod 755 "$1/usr/lib/systemd/system-shutdown/rc"
 }
 
-# vm_boot_image FILE: an ext4 root filesystem with the init that $VM_BOOT names, ublk, and tests/boot-root as its rc
+# vm_boot_image FILE: an ext4 root filesystem with the init that $VM_BOOT names, ublk, and as its rc what $VM_RC names, or tests/boot-root
 vm_boot_image() {
 	local dir
 	dir=$(mktemp -d)
 	"vm_boot_${VM_BOOT:-busybox}" "$dir" || return
 	install "${UBLK:-./ublk}" "$dir/bin/ublk"
-	install "$VM_TESTS/boot-root" "$dir/etc/rc"
+	install "$VM_TESTS/${VM_RC:-boot-root}" "$dir/etc/rc"
 	truncate -s 160M "$1" && PATH=$PATH:/sbin mkfs.ext4 -q -d "$dir" "$1" && rm -rf "$dir"
 }
 
