@@ -88,7 +88,13 @@ uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/sbin/ublk $(DESTDIR)$(PREFIX)/sbin/ublk-mem $(DESTDIR)$(PREFIX)/sbin/ublk-file \
 		$(DESTDIR)$(UDEVDIR)/60-ublk.rules $(DESTDIR)$(SYSTEMDUNITDIR)/ublk@.service $(DESTDIR)$(MANDIR)/man8/ublk.8 $(DESTDIR)$(BASHCOMPDIR)/ublk
 
-# The binaries of a release, the same byte by byte whenever and wherever the same compilers build them
+# A release, the same byte by byte whenever and wherever the same compilers build it: the sources, and the binaries
+version = $(shell sed -n 's/^\#define VERSION.*"\(.*\)"$$/\1/p' cli/main.c)
+dist-source:
+	mkdir -p build/dist
+	tar -c --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=u+rwX,go+rX,go-w --transform 's,^,ublk-$(version)/,' \
+		$(sources) $(headers) Makefile README.md CONTRIBUTING.md LICENSE share test.sh tests | gzip -9n >build/dist/ublk-$(version).tar.gz
+
 dist:
 	rm -rf build/dist
 	for arch in x86_64 aarch64 riscv64 armhf; do \
@@ -96,6 +102,7 @@ dist:
 		mkdir -p $$dir && cp --parents $(sources) $(headers) Makefile $$dir && $(MAKE) -s -C $$dir $$cc strip && \
 		mv $$dir/ublk build/dist/ublk-$$arch && rm -r $$dir || exit; \
 	done
+	$(MAKE) -s dist-source
 	cd build/dist && sha256sum ublk-* | tee SHA256SUMS
 
 strip: $(program)
@@ -104,5 +111,5 @@ strip: $(program)
 clean:
 	rm -rf ublk build
 
-.PHONY: all check files dist strip test test-unit test-vm test-soak test-kernels demo bench bench-smp install uninstall clean FORCE
+.PHONY: all check files dist dist-source strip test test-unit test-vm test-soak test-kernels demo bench bench-smp install uninstall clean FORCE
 -include $(objs:.o=.d)

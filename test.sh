@@ -27,6 +27,7 @@ export TMPDIR=$WORK VM_PIDFILE=$WORK/machine.0
 . tests/vm.sh
 
 label=unit passed=0 failed=0 skipped=0 failures=()
+timed='^(\[[^]]*\]) # ([^ ]+): ([0-9]+) s$' boots=0 times=() # of machines; of cases, and of machines that are one
 
 # vm_out LINE: show a line of a test, with the label in front, and count it if it is a result
 vm_out() { count "[$label] $1"; }
@@ -40,6 +41,8 @@ count() {
 	*"FAIL - "*) result=failed failed=$((failed + 1)) failures+=("$1") ;; # also behind what something else left on the line
 	"skip - "*) result=skipped skipped=$((skipped + 1)) ;;
 	esac
+	if [[ $1 = *"] guest: init "* ]]; then boots=$((boots + 1)); fi
+	if [[ $1 =~ $timed ]]; then times+=("${BASH_REMATCH[3]} s ${BASH_REMATCH[1]} ${BASH_REMATCH[2]}"); fi
 	[ -z "$result" ] || tally["${1%%] *}] $result"]=$((${tally["${1%%] *}] $result"]:-0} + 1))
 	printf '%s\n' "$1"
 }
@@ -141,8 +144,10 @@ helpers() {
 # its own says so in its first line: "# VM: VM_MEM=512M ..."
 vm_for() {
 	local setting
+	local start=$SECONDS
 	for setting in $(sed -n '1s/^# VM: //p' "$1"); do local "${setting?}"; done
-	vm_boot "$kernel" "$@"
+	vm_boot "$kernel" "$@" || return
+	[ $# -gt 1 ] || vm_out "# $(basename "$1" .sh)/machine: $((SECONDS - start)) s"
 }
 
 # take: the next of the machines that are still to be run, "KERNEL CASEFILE..."
@@ -190,6 +195,9 @@ vms() {
 	while IFS= read -r line <&6; do count "$line"; done
 	exec 6<&-
 	[ ! -s "$WORK/machines" ] || count "[vm] FAIL - all machines were run"
+	printf '%s\n' "" "$boots boots; what took longest:"
+	printf '%s\n' "${times[@]}" | sort -rn | head -n 24
+	echo
 	for line in "${!tally[@]}"; do echo "$line: ${tally[$line]}"; done | sort
 }
 

@@ -3,7 +3,7 @@
 #ifndef STEPS_H
 #define STEPS_H
 
-/* Exit statuses: README, "Exit status" */
+/* Exit statuses: ublk(8), "EXIT STATUS" */
 enum exit_status {
 	EXIT_USAGE = 2,
 	EXIT_NO_DRIVER = 3,

@@ -24,13 +24,13 @@ sed -n 's/^\.It Fl \(.*\)/\1/p' $page | sed 's/^\([a-z]\) , Fl -/-\1 /; s/^-\([a
 st=0; diff "$dir/options" "$dir/page" >"$dir/out" || st=1
 result $st "the manual page has the program's options, with their arguments"
 
-sed -n '/^### Exit status/,/^With/s/^| \([0-9]\) .*/\1/p' README.md >"$dir/statuses"
+{ echo 0; echo 1; sed -n 's/^\tEXIT_[A-Z_]* = \([0-9]\),$/\1/p' include/steps.h; } >"$dir/statuses"
 sed -n '/^\.Sh EXIT STATUS/,/^\.El/s/^\.It \([0-9]\)$/\1/p' $page >"$dir/page"
 st=0; diff "$dir/statuses" "$dir/page" >"$dir/out" || st=1
-result $st "the manual page has README's statuses"
+result $st "the manual page has the program's statuses"
 
 if ! command -v mandoc >/dev/null; then echo "skip - unit: the manual page by mandoc: there is none"; exit; fi
 st=0; mandoc -T lint $page 2>/dev/null | grep "$page" >"$dir/out" && st=1
 result $st "mandoc has nothing to say of the manual page"
-st=0; mandoc -T utf8 -O width=80 $page | sed 's/.\x08//g' | awk 'length > 80' >"$dir/out"; [ ! -s "$dir/out" ] || st=1
+st=0; mandoc -T ascii -O width=80 $page | sed 's/.\x08//g' | awk 'length > 80' >"$dir/out"; [ ! -s "$dir/out" ] || st=1
 result $st "the manual page fits into 80 columns"

@@ -116,7 +116,7 @@ vm_root_cases() {
 	shift 2
 	mkdir -p "$root/tests" "$root/bin"
 	install "$VM_TESTS/guest-init" "$root/init"
-	cp "$VM_TESTS/lib.sh" "$@" "$root/tests/"
+	cp "$VM_TESTS/lib.sh" "$VM_TESTS/../README.md" "$@" "$root/tests/"
 	install "${UBLK:-./ublk}" "$root/bin/ublk"
 	for file in ${VM_FILES:-}; do install -D "${file%%:*}" "$root${file#*:}"; done
 	{
@@ -184,6 +184,7 @@ vm_boot_image() {
 	"vm_boot_${VM_BOOT:-busybox}" "$dir" || return
 	install "${UBLK:-./ublk}" "$dir/bin/ublk"
 	install "$VM_TESTS/${VM_RC:-boot-root}" "$dir/etc/rc"
+	cp "$VM_TESTS/../README.md" "$dir/etc/"
 	truncate -s 160M "$1" && PATH=$PATH:/sbin mkfs.ext4 -q -d "$dir" "$1" && rm -rf "$dir"
 }
 

@@ -187,16 +187,8 @@ readonly_media() {	# what cannot be written: a snapshot all the same, and commit
 	cmp -n 40960 before /dev/ublkb0 && ublk stop 0 && umount /mnt && [ $st = 1 ] && grep -q 'Read-only\|opened for writing' err || { echo "status $st"; cat err; return 1; }
 }
 check "on a read-only medium; commit is refused, and what was written stays" readonly_media
-cat >readme <<-'R'	# README, "A disk to try things on", as it stands
-	dev=$(ublk file /dev/sdb1 --snapshot -d)
-	e2fsck -fy $dev                     # /dev/sdb1 is only read; status 1: it has repaired something
-	mount -o ro $dev /mnt               # look
-	umount /mnt
-R
-cat >readme.keep <<-'R'
-	ublk commit $dev                    # keep it: the changes are written to /dev/sdb1
-	ublk stop $dev                      # without a commit: throw it away
-R
+readme snapshot | sed '/^ublk commit/,$d' >readme
+readme snapshot | sed -n '/^ublk commit/,$p' >readme.keep
 rescue() {	# a partition of a rescue user's, damaged
 	mkfs.ext4 -qF /dev/ram0 && mount /dev/ram0 /mnt && tree /mnt/t && umount /mnt || return
 	dd if=/dev/zero of=/dev/ram0 bs=4k seek=10 count=3 conv=notrunc,fsync 2>/dev/null

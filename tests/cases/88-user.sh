@@ -211,14 +211,7 @@ if command -v udevadm >/dev/null; then
 	expect_eq "0:1000 660" "$(stat -c '%u:%g %a' /dev/ublk-control)" "udev: the control node as a rule says"
 	expect_out '^ok *without root: nodes' "check sees the rule" as ublk check
 	life udev
-	cat >readme <<-'R'	# README, "Without root", as it stands
-		dev=$(ublk mem 64M -d)
-		mkfs.ext4 -q $dev
-		ublk list
-		ublk stop $dev
-		truncate -s 64M disk.img
-		ublk file disk.img -- sh -c 'mkfs.ext4 -q $UBLK_DEV; e2fsck -fp $UBLK_DEV'
-	R
+	readme user >readme
 	check "README's commands, as a user" as sh -e readme
 	check "a device of root's stays root's" sh -c 'ublk mem 16M -d -q >/dev/null && udevadm settle && [ "$(stat -c %u /dev/ublkb0)" = 0 ] && ublk stop 0'
 	udevadm control --exit
