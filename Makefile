@@ -24,6 +24,11 @@ UDEVDIR ?= $(PREFIX)/lib/udev/rules.d
 SYSTEMDUNITDIR ?= $(PREFIX)/lib/systemd/system
 MANDIR ?= $(PREFIX)/share/man
 BASHCOMPDIR ?= $(PREFIX)/share/bash-completion/completions
+# These look below /usr and /etc only: with another PREFIX name the directory, say INITRAMFSTOOLSDIR=/etc/initramfs-tools,
+# DRACUTDIR=/usr/lib/dracut/modules.d or MKINITCPIODIR=/etc/initcpio
+INITRAMFSTOOLSDIR ?= $(PREFIX)/share/initramfs-tools
+DRACUTDIR ?= $(PREFIX)/lib/dracut/modules.d
+MKINITCPIODIR ?= $(PREFIX)/lib/initcpio
 DESTDIR ?=
 V ?= 0
 Q = $(if $(filter 1,$(V)),,@)
@@ -74,6 +79,11 @@ test: $(program)
 test-unit test-vm test-soak test-kernels demo bench bench-smp: $(program)
 	./test.sh $(@:test-%=%)
 
+# for what makes an initramfs
+hooks = share/initramfs-tools/hooks/ublk share/initramfs-tools/scripts/local-top/ublk $(sort $(wildcard share/dracut/90ublk/*)) \
+	share/mkinitcpio/install/ublk share/mkinitcpio/hooks/ublk
+where = $(patsubst share/initramfs-tools/%,$(INITRAMFSTOOLSDIR)/%,$(patsubst share/dracut/%,$(DRACUTDIR)/%,$(1:share/mkinitcpio/%=$(MKINITCPIODIR)/%)))
+
 install: $(program)
 	install -D -s -m 755 $(program) $(DESTDIR)$(PREFIX)/sbin/ublk
 	ln -sf ublk $(DESTDIR)$(PREFIX)/sbin/ublk-mem
@@ -83,10 +93,15 @@ install: $(program)
 	sed 's,@ublk@,$(PREFIX)/sbin/ublk,' share/systemd/ublk@.service >$(DESTDIR)$(SYSTEMDUNITDIR)/ublk@.service
 	install -D -m 644 share/man/ublk.8 $(DESTDIR)$(MANDIR)/man8/ublk.8
 	install -D -m 644 share/bash-completion/ublk $(DESTDIR)$(BASHCOMPDIR)/ublk
+	for hook in $(foreach hook,$(hooks),$(hook):$(call where,$(hook))); do \
+		to=$(DESTDIR)$${hook#*:} && install -D -m 755 $${hook%%:*} $$to && sed -i 's,@ublk@,$(PREFIX)/sbin/ublk,' $$to || exit; \
+	done
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/sbin/ublk $(DESTDIR)$(PREFIX)/sbin/ublk-mem $(DESTDIR)$(PREFIX)/sbin/ublk-file \
-		$(DESTDIR)$(UDEVDIR)/60-ublk.rules $(DESTDIR)$(SYSTEMDUNITDIR)/ublk@.service $(DESTDIR)$(MANDIR)/man8/ublk.8 $(DESTDIR)$(BASHCOMPDIR)/ublk
+		$(DESTDIR)$(UDEVDIR)/60-ublk.rules $(DESTDIR)$(SYSTEMDUNITDIR)/ublk@.service $(DESTDIR)$(MANDIR)/man8/ublk.8 $(DESTDIR)$(BASHCOMPDIR)/ublk \
+		$(addprefix $(DESTDIR),$(call where,$(hooks)))
+	rmdir $(DESTDIR)$(DRACUTDIR)/90ublk 2>/dev/null || true
 
 # A release, the same byte by byte whenever and wherever the same compilers build it: the sources, and the binaries
 version = $(shell sed -n 's/^\#define VERSION.*"\(.*\)"$$/\1/p' cli/main.c)
