@@ -161,6 +161,8 @@ vm_download() {
 # depend on, unpacked but not set up; fetched once
 vm_tree() {
 	local dir=$VM_CACHE/$1 tmp deb
+	exec 9>"$VM_CACHE/lock"
+	flock 9 # as in vm_kernel()
 	if [ ! -d "$dir" ]; then
 		vm_note "fetching the $1 of a $VM_DEB machine"
 		tmp=$(mktemp -d "$VM_CACHE/tmp.XXXXXX") && touch "$tmp/status" || return
@@ -172,6 +174,7 @@ vm_tree() {
 		for deb in "$tmp"/base-files_*.deb "$tmp"/*.deb; do [ ! -e "$deb" ] || dpkg-deb -x "$deb" "$tmp/x" || return; done
 		mv "$tmp/x" "$dir" && rm -rf "$tmp"
 	fi
+	exec 9>&-
 	echo "$dir"
 }
 
