@@ -15,6 +15,8 @@ VM_MODULES_ALL="ublk_drv ext4 xfs btrfs loop brd null_blk dm-mod dm-log-writes d
 	zram lzo-rle virtio_blk virtio_pci ${VM_MODULES:-}"
 # shellcheck source=tests/debian.sh
 . "$VM_TESTS/debian.sh"
+# shellcheck source=tests/initramfs.sh
+. "$VM_TESTS/initramfs.sh"
 
 # vm_archive FILE DIR: DIR as an initramfs archive; several may follow one
 # another in one image. Not compressed, because unpacking it is what would take
@@ -185,19 +187,24 @@ vm_boot_image() {
 	install "${UBLK:-./ublk}" "$dir/bin/ublk"
 	install "$VM_TESTS/${VM_RC:-boot-root}" "$dir/etc/rc"
 	cp "$VM_TESTS/../README.md" "$dir/etc/"
-	truncate -s 160M "$1" && PATH=$PATH:/sbin mkfs.ext4 -q -d "$dir" "$1" && rm -rf "$dir"
+	truncate -s 160M "$1" && PATH=$PATH:/sbin mkfs.ext4 -q -L root -U 75626c6b-0000-4000-8000-000000000001 -d "$dir" "$1" && rm -rf "$dir"
 }
 
-# vm_root_boot KERNELDIR DIR: DIR/initrd with tests/boot-init, and DIR/disk with a partition that has the root filesystem
+# vm_root_boot KERNELDIR DIR: DIR/initrd with tests/boot-init, or as $VM_INITRAMFS makes it, and DIR/disk with a partition
+# that has the root filesystem
 vm_root_boot() {
+	vm_boot_image "$2/image" || return
+	truncate -s 162M "$2/disk"
+	printf '%s\n' 'label: dos' 'label-id: 0x75626c6b' 'start=2048, size=327680' | PATH=$PATH:/sbin sfdisk -q "$2/disk" || return
+	dd if="$2/image" of="$2/disk" bs=1M seek=1 conv=notrunc,sparse status=none
+	md5sum <"$2/disk" >"$2/disk.md5"
+	if [ "${VM_INITRAMFS:-}" ]; then
+		initramfs "$1" "$2"
+		return
+	fi
 	mkdir -p "$2/root/bin"
 	install "$VM_TESTS/boot-init" "$2/root/init"
 	install "${UBLK:-./ublk}" "$2/root/bin/ublk"
-	vm_boot_image "$2/image" || return
-	truncate -s 162M "$2/disk"
-	echo 'start=2048, size=327680' | PATH=$PATH:/sbin sfdisk -q "$2/disk" || return
-	dd if="$2/image" of="$2/disk" bs=1M seek=1 conv=notrunc,sparse status=none
-	md5sum <"$2/disk" >"$2/disk.md5"
 	vm_initrd "$2" "$1"
 }
 
@@ -267,6 +274,6 @@ vm_boot() {
 	if [ $state != off ] || [ "$why" ]; then
 		vm_out "FAIL - $name: guest finished: ${why:-it ended early with status $rc}"
 	fi
-	[[ ${VM_INIT:-} != boot || ${VM_APPEND:-} = *root=mem* ]] || vm_after_boot "$tmp"
+	[[ ${VM_INIT:-} != boot || ${VM_APPEND:-} =~ root=mem|ublk.mem= ]] || vm_after_boot "$tmp"
 	rm -rf "$tmp"
 }
