@@ -185,6 +185,9 @@ vms() {
 	shared=$(grep -L '^# VM: ' $files) || true
 	own=$(grep -l '^# VM: ' $files) || true
 	vm_need
+	for file in $own; do # shellcheck disable=SC2046 # a list
+		vm_need $(sed -n '1s/^# VM: .*VM_PROGS=\([^ ]*\).*/\1/p' "$file" | tr , ' ')
+	done
 	helpers
 	for spec; do vm_kernel "$spec" >/dev/null || true; done # fetched before they are in each other's way
 	# a dozen a machine, so that both lanes end at about the same time

@@ -12,6 +12,8 @@ VM_CACHE=${UBLK_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ublk-test}
 VM_PACKAGES="gcc:gcc libc6-dev:/usr/include/stdio.h make:make busybox-static:busybox cpio:cpio kmod:modprobe
 	xz-utils:xz fio:fio e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs fdisk:sfdisk mount:losetup
 	util-linux:blkdiscard strace:strace dash:dash diffutils:cmp musl-tools:musl-gcc dmsetup:dmsetup btrfs-progs:mkfs.btrfs jq:jq mdadm:mdadm udev:udevadm mandoc:mandoc"
+# The same, of what only some cases need
+VM_PACKAGES_SOME="stress-ng:stress-ng fsmark:fs_mark dbench:dbench"
 
 vm_note() { echo "test: $*" >&2; }
 vm_die() { vm_note "$*"; return 1; }
@@ -56,12 +58,12 @@ vm_install() {
 
 vm_qemu_version() { { "$VM_QEMU_BIN" --version 2>/dev/null || true; } | sed -n 's/.*version \([0-9]*\)\..*/\1/p'; }
 
-# vm_need [PACKAGE...]: these packages are installed (with none named: all the
-# VM needs), from apt if need be
+# vm_need [NAME...]: these packages, or those of these commands, are installed (with
+# none named: all the VM needs for any case), from apt if need be
 vm_need() {
 	local entry missing=() qemu='' least=8
-	for entry in $VM_PACKAGES $(arch_packages); do
-		[ $# -eq 0 ] || [[ " $* " == *" ${entry%%:*} "* ]] || continue
+	for entry in $VM_PACKAGES ${1:+$VM_PACKAGES_SOME} $(arch_packages); do
+		[ $# -eq 0 ] || [[ " $* " == *" ${entry%%:*} "* || " $* " == *" ${entry#*:} "* ]] || continue
 		vm_has "${entry#*:}" || missing+=("${entry%%:*}")
 	done
 	! grep -qs '=bookworm$' /etc/os-release || least=10

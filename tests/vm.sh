@@ -1,15 +1,15 @@
 # shellcheck shell=bash
 # The cases on a kernel in QEMU; sourced by test.sh. Options, from the
 # environment: VM_MEM, VM_CPUS, VM_TIMEOUT, VM_ACCEL, VM_CPU, VM_QEMU (more
-# arguments), VM_DISK (SIZE of a virtio disk), VM_APPEND (to the kernel's command line), VM_PROGS and VM_MODULES
-# (more of them), VM_FILES ("SOURCE:DEST ..."), VM_ENV ("NAME=VALUE ..." for
+# arguments), VM_DISK (SIZE of a virtio disk), VM_APPEND (to the kernel's command line), VM_PROGS (more of them, with
+# commas between) and VM_MODULES (more of them), VM_FILES ("SOURCE:DEST ..."), VM_ENV ("NAME=VALUE ..." for
 # the cases), CASE_TIMEOUT, UBLK (the binary).
 
 VM_TESTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 VM_PID= # the running QEMU, for the caller's trap
 VM_PROGS_ALL="dash timeout dd fio mkfs.ext4 e2fsck mkfs.xfs xfs_repair sfdisk losetup blockdev lsblk
 	blkdiscard fallocate script strace mount umount findmnt prlimit kmod cmp setpriv fstrim
-	dmsetup mdadm mkfs.btrfs btrfs resize2fs xfs_growfs udevadm date jq unshare mkswap swapon swapoff ${VM_PROGS:-}"
+	dmsetup mdadm mkfs.btrfs btrfs resize2fs xfs_growfs udevadm date jq unshare mkswap swapon swapoff"
 VM_MODULES_ALL="ublk_drv ext4 xfs btrfs loop brd null_blk dm-mod dm-log-writes dm-flakey dm-delay dm-bufio dm-snapshot raid456 scsi_debug sd_mod
 	crc32c_generic crc32c-cryptoapi crc32c-intel xxhash_generic sha256_generic blake2b_generic
 	zram lzo-rle virtio_blk virtio_pci ${VM_MODULES:-}"
@@ -68,13 +68,14 @@ vm_busybox() {
 
 # vm_programs: print the archive of the guest's programs with their libraries
 vm_programs() {
-	local programs=() program key file tmp='' libs applet tree='' busybox
+	local programs=() program key file tmp='' libs applet tree='' busybox names="$VM_PROGS_ALL ${VM_PROGS:-}"
+	names=${names//,/ }
 	if [ "$VM_TRIPLET" ]; then
 		tree=$(arch_tree) || return
 		# shellcheck disable=SC2046,SC2086 # lists
-		programs=($(arch_find "$tree" $VM_PROGS_ALL busybox)) || return
+		programs=($(arch_find "$tree" $names busybox)) || return
 	else
-		for program in $VM_PROGS_ALL busybox; do
+		for program in $names busybox; do
 			programs+=("$(PATH=$PATH:/usr/sbin:/sbin command -v "$program")") || { vm_die "no program $program"; return; }
 		done
 	fi
