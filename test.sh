@@ -279,9 +279,10 @@ if [ "$mode" = kernels ]; then
 	VM_ENV="REPLAY_FILES=25 FILL_POINTS=25 ${VM_ENV:-}"
 fi
 if [ "$mode" = soak ]; then
-	CASES=${CASES:-63 64 65 67 74 78 81 82 84 85 86 87 88 systemd-mem systemd-file systemd-snapshot initramfs-tools-mem dracut-file}
+	# 79 takes the suites from this machine, which another kind of machine cannot run
+	CASES=${CASES:-63 64 65 67 74 78 $([ "$VM_TRIPLET" ] || echo 79) 81 82 84 85 86 87 88 systemd-mem systemd-file systemd-snapshot initramfs-tools-mem dracut-file}
 	export CASE_TIMEOUT=${CASE_TIMEOUT:-7200} VM_TIMEOUT=${VM_TIMEOUT:-10800}
-	VM_ENV="KILLS=200 OPS=1250000 REPLAY_FILES=80 FILL_POINTS=100 NUMBERS=200 RESIZES=1000 IO_TIMEOUT=30000 ROUNDS=6 MEMORY_SECONDS=600 MEMORY_FILES=1 SOAK_SECONDS=1800 INJECT=1000000 TURNS=50 ${VM_ENV:-}"
+	VM_ENV="KILLS=200 OPS=1250000 REPLAY_FILES=80 FILL_POINTS=100 NUMBERS=200 RESIZES=1000 IO_TIMEOUT=30000 ROUNDS=6 MEMORY_SECONDS=600 MEMORY_FILES=1 SOAK_SECONDS=1800 SUITE_SECONDS=60 INJECT=1000000 TURNS=50 ${VM_ENV:-}"
 fi
 case $mode in
 demo) demo; exit ;;
