@@ -2,7 +2,27 @@
 /* backend_file: what it makes of results, without a disk that misbehaves */
 #include "tests/unit/test.h"
 #include "ublk.c"
+
+/* A disk that takes its time, and a processor that others have. */
+static enum { DISK_QUICK, DISK_SLOW, CPU_BUSY } slow;
+static void slow_down(void);
+
+static ssize_t slow_pwrite(int fd, const void *buf, size_t len, off_t off)
+{
+	slow_down();
+	return pwrite(fd, buf, len, off);
+}
+
+static int slow_fdatasync(int fd)
+{
+	slow_down();
+	return fdatasync(fd);
+}
+#define pwrite slow_pwrite
+#define fdatasync slow_fdatasync
 #include "backend_file.c"
+#undef pwrite
+#undef fdatasync
 #include "tests/unit/fake.h"
 
 #include <sys/mount.h>
@@ -238,6 +258,63 @@ static void test_file_flush(void)
 	ok = ok && file_begin(UBLK_IO_OP_FLUSH, 0) == -EBADF && !file_sqe();
 	file_q.fd = dev.fd;
 	CHECK("file: an error there is the first one, and stays", ok && file_begin(UBLK_IO_OP_FLUSH, 0) == -EBADF);
+	backend_file.close(&dev);
+}
+
+static void slow_down(void)
+{
+	const int64_t start = coarse_ms();
+
+	while (slow != DISK_QUICK && coarse_ms() - start < SLOW_MS)
+		if (slow == DISK_SLOW)
+			usleep(1000);
+}
+
+/* Are there still WRITEs in the queue's thread after so many that take long? */
+static bool write_here(struct file *f, int kind, int times)
+{
+	f->slow_until = f->doubt_until = 0;
+	slow = kind;
+	while (times--) {
+		if (file_begin(UBLK_IO_OP_WRITE, 0) != 4096)
+			break;
+		if (f->doubt_until)	/* however long this process is kept from running meanwhile */
+			f->doubt_until += 60000;
+	}
+	slow = DISK_QUICK;
+	if (f->slow_until)
+		f->slow_until += 60000;
+	return file_begin(UBLK_IO_OP_WRITE, 0) == 4096 && !file_sqe();
+}
+
+/* Is a FLUSH still there after one that takes long? */
+static bool sync_here(struct file *f, int kind)
+{
+	f->unsynced = 0;
+	f->sync_slow_until = 0;
+	slow = kind;
+	(void)file_begin(UBLK_IO_OP_FLUSH, 0);
+	slow = DISK_QUICK;
+	if (f->sync_slow_until)
+		f->sync_slow_until += 60000;
+	return file_begin(UBLK_IO_OP_FLUSH, 0) == 0 && !file_sqe();
+}
+
+/* Only what has slept has waited for a disk. */
+static void test_file_slow(void)
+{
+	struct dev dev = { .fd = -1 };
+	bool ok = open_memfd(0, 1 << 20, &dev);
+	struct file *f = dev.priv;
+
+	file_q.dev = &dev;
+	file_q.fd = dev.fd;
+	ok = ok && f->write_how == HOW_INLINE;
+	CHECK("file: one WRITE that takes long may be for want of a processor", ok && write_here(f, DISK_SLOW, 1));
+	CHECK("file: the second one that has slept is a slow disk's: the ring's", ok && !write_here(f, DISK_SLOW, 2) && file_sqe());
+	CHECK("file: WRITEs that wait for a processor stay", ok && write_here(f, CPU_BUSY, 4));
+	CHECK("file: so do FLUSHes", ok && sync_here(f, CPU_BUSY));
+	CHECK("file: one that has slept makes the next the ring's", ok && !sync_here(f, DISK_SLOW) && file_sqe());
 	backend_file.close(&dev);
 }
 
@@ -576,6 +653,7 @@ static void test_file(void)
 	test_file_results();
 	test_file_inline();
 	test_file_flush();
+	test_file_slow();
 	test_file_place();
 	dev.used = true;
 	backend_file.close(&dev);
