@@ -84,18 +84,22 @@ hooks = share/initramfs-tools/hooks/ublk share/initramfs-tools/scripts/local-top
 	share/mkinitcpio/install/ublk share/mkinitcpio/hooks/ublk
 where = $(patsubst share/initramfs-tools/%,$(INITRAMFSTOOLSDIR)/%,$(patsubst share/dracut/%,$(DRACUTDIR)/%,$(1:share/mkinitcpio/%=$(MKINITCPIODIR)/%)))
 
+# put,MODE,FILE,PATH: there, with the program's own path in it
+put = install -D -m $(1) $(2) $(DESTDIR)$(3) && sed -i 's,@ublk@,$(PREFIX)/sbin/ublk,' $(DESTDIR)$(3)
+define newline
+
+	
+endef
+
 install: $(program)
 	install -D -s -m 755 $(program) $(DESTDIR)$(PREFIX)/sbin/ublk
 	ln -sf ublk $(DESTDIR)$(PREFIX)/sbin/ublk-mem
 	ln -sf ublk $(DESTDIR)$(PREFIX)/sbin/ublk-file
-	install -d $(DESTDIR)$(UDEVDIR) $(DESTDIR)$(SYSTEMDUNITDIR)
-	sed 's,@ublk@,$(PREFIX)/sbin/ublk,' share/udev/60-ublk.rules >$(DESTDIR)$(UDEVDIR)/60-ublk.rules
-	sed 's,@ublk@,$(PREFIX)/sbin/ublk,' share/systemd/ublk@.service >$(DESTDIR)$(SYSTEMDUNITDIR)/ublk@.service
-	install -D -m 644 share/man/ublk.8 $(DESTDIR)$(MANDIR)/man8/ublk.8
-	install -D -m 644 share/bash-completion/ublk $(DESTDIR)$(BASHCOMPDIR)/ublk
-	for hook in $(foreach hook,$(hooks),$(hook):$(call where,$(hook))); do \
-		to=$(DESTDIR)$${hook#*:} && install -D -m 755 $${hook%%:*} $$to && sed -i 's,@ublk@,$(PREFIX)/sbin/ublk,' $$to || exit; \
-	done
+	$(call put,644,share/udev/60-ublk.rules,$(UDEVDIR)/60-ublk.rules)
+	$(call put,644,share/systemd/ublk@.service,$(SYSTEMDUNITDIR)/ublk@.service)
+	$(call put,644,share/man/ublk.8,$(MANDIR)/man8/ublk.8)
+	$(call put,644,share/bash-completion/ublk,$(BASHCOMPDIR)/ublk)
+	$(foreach hook,$(hooks),$(call put,755,$(hook),$(call where,$(hook)))$(newline))
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/sbin/ublk $(DESTDIR)$(PREFIX)/sbin/ublk-mem $(DESTDIR)$(PREFIX)/sbin/ublk-file \
@@ -105,10 +109,12 @@ uninstall:
 
 # A release, the same byte by byte whenever and wherever the same compilers build it: the sources, and the binaries
 version = $(shell sed -n 's/^\#define VERSION.*"\(.*\)"$$/\1/p' cli/main.c)
+dist-source: tree = $(or $(filter-out .%,$(shell git ls-files 2>/dev/null)),$(shell find share tests test.sh *.md LICENSE -type f ! -name '.*') $(sources) $(headers) Makefile)
 dist-source:
 	mkdir -p build/dist
-	tar -c --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=u+rwX,go+rX,go-w --transform 's,^,ublk-$(version)/,' \
-		$(sources) $(headers) Makefile README.md CONTRIBUTING.md LICENSE share test.sh tests | gzip -9n >build/dist/ublk-$(version).tar.gz
+	tar -cf build/dist/ublk-$(version).tar --format=ustar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner \
+		--mode=u=rwX,go=rX,ug-s --transform 's,^,ublk-$(version)/,' $(sort $(tree))
+	gzip -9nf build/dist/ublk-$(version).tar
 
 dist:
 	rm -rf build/dist

@@ -1213,15 +1213,16 @@ int ctrl_left(const struct ctrl *c)
 
 /*
  * How long to wait, in ms, before it is looked again; 0: no more. Who waits at a
- * terminal until a stop has written what is dirty is told so after a second, and
- * each time twice as late.
+ * terminal until a stop has written what is dirty (tells) is told so after a
+ * second, and each time twice as late.
  */
-static int ctrl_pause(struct ctrl *c)
+static int ctrl_pause(struct ctrl *c, bool tells)
 {
 	const int left = ctrl_left(c);
 	struct memory m;
 
-	if ((c->step == STEP_STOP || c->step == STEP_FLUSH) && now_ms() - c->since >= PAUSE_MS << c->told && isatty(STDERR_FILENO)) {
+	tells = tells && (c->step == STEP_STOP || c->step == STEP_FLUSH);
+	if (tells && now_ms() - c->since >= PAUSE_MS << c->told && isatty(STDERR_FILENO)) {
 		c->told++;
 		memory_get(&m);
 		notice("%s: what is dirty is being written, %llu MiB at most", node_path(c->info.dev_id).s,
@@ -1259,14 +1260,14 @@ static int ctrl_wait(struct ctrl *c)
 		if (!ctrl_left(c))
 			return -ETIME;
 		if (!c->serving) {
-			ret = uring_enter(&c->ring, 1, ctrl_pause(c));
+			ret = uring_enter(&c->ring, 1, ctrl_pause(c, true));
 			if (ret < 0 && ret != -ETIME && ret != -EINTR)
 				return ret;
 			continue;
 		}
 		/* every time: the poll may have fired for the command before */
 		queue_watch_ctrl(c->serving);
-		ctrl_turn(c, ctrl_pause(c));
+		ctrl_turn(c, ctrl_pause(c, true));
 	}
 }
 
@@ -1505,7 +1506,7 @@ static int ctrl_await(struct ctrl *c, pid_t pid, bool asks)
 		queue_poll(c->serving, p.fd, KIND_CHILD);
 	while ((got = waitpid(pid, &wstatus, WNOHANG)) == 0 && !ret) {
 		/* without a descriptor there is no end to be told of, only to be looked for */
-		const int left = ctrl_pause(c), ms = p.fd >= 0 || left < 5 ? left : 5;
+		const int left = ctrl_pause(c, !asks), ms = p.fd >= 0 || left < 5 ? left : 5;
 
 		if (!left)
 			ret = -ETIME;

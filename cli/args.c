@@ -279,7 +279,7 @@ static void help_examples(const struct verb *v)
 	print("\nexamples:\n");
 	do {
 		end = line + text_until(line, "\n");
-		print("  ublk %s %.*s\n", v->name, (int)(end - line), line);
+		print("  ublk %s%s%.*s\n", v->name, end > line ? " " : "", (int)(end - line), line);
 		line = end + 1;
 	} while (*end);
 }

@@ -17,7 +17,7 @@
 static const struct verb verbs[] = {
 	{ "list", V_LIST, INT32_MAX, "[DEV...]", verb_list, NULL, "show devices", NULL, "\n--json disk.img" },
 	{ "recover", V_RECOVER, 3, "DEV [PATH]", verb_recover, NULL, "serve a device whose server has died", NULL,
-	  "0\ndisk.img" },
+	  "0 disk.img -d\ndisk.img -d" },
 	{ "stop", V_STOP, INT32_MAX, "DEV... | --all", verb_stop, NULL, "stop and remove devices", NULL,
 	  "/dev/ublkb0\n--all --wait=10" },
 	{ "resize", V_RESIZE, 2, "DEV SIZE | max", verb_resize, NULL, "let a device grow, also while it is mounted",

@@ -49,5 +49,5 @@ initramfs_dracut() {
 	local omit=kernel-modules
 	[ "${VM_BOOT:-}" = systemd ] || omit+=" systemd dracut-systemd systemd-initrd"
 	initramfs_install "$1/tree" PREFIX=/usr || return
-	echo "ldconfig && dracut -q --no-hostonly --no-compress --omit '$omit' --add-drivers 'virtio_pci virtio_blk ext4' /initrd "'"$1"' >"$1/tree/make"
+	echo "ldconfig && dracut -q --no-hostonly --no-compress --omit '$omit' --add ublk --add-drivers 'virtio_pci virtio_blk ext4' /initrd "'"$1"' >"$1/tree/make"
 }

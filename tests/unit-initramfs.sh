@@ -76,7 +76,7 @@ binary /usr/sbin/ublk /usr/bin/ublk
 runscript"
 
 # dracut sources both, the second until all that is waited for is there; here /dev/b comes at the second time
-sed "s,/run/initramfs,$dir/run,g; s/\[ -b /blockdev [ -b /" "$dir"/usr/lib/dracut/modules.d/90ublk/ublk.sh >"$dir/ublk.sh"
+sed "s,/run/initramfs,$dir/run,g; s/\[ -e \(\"\$_disk\)/blockdev [ -b \1/" "$dir"/usr/lib/dracut/modules.d/90ublk/ublk.sh >"$dir/ublk.sh"
 mkdir -p "$dir/run" "$dir/hooks/initqueue/finished"
 {
 	cat "$dir/stubs"

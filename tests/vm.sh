@@ -205,6 +205,7 @@ vm_root_boot() {
 	fi
 	mkdir -p "$2/root/bin"
 	install "$VM_TESTS/boot-init" "$2/root/init"
+	cp "$VM_TESTS/../README.md" "$2/root/"
 	install "${UBLK:-./ublk}" "$2/root/bin/ublk"
 	vm_initrd "$2" "$1"
 }

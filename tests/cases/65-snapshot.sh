@@ -187,6 +187,7 @@ readonly_media() {	# what cannot be written: a snapshot all the same, and commit
 	cmp -n 40960 before /dev/ublkb0 && ublk stop 0 && umount /mnt && [ $st = 1 ] && grep -q 'Read-only\|opened for writing' err || { echo "status $st"; cat err; return 1; }
 }
 check "on a read-only medium; commit is refused, and what was written stays" readonly_media
+check "README has commands for a snapshot" readme snapshot
 readme snapshot | sed '/^ublk commit/,$d' >readme
 readme snapshot | sed -n '/^ublk commit/,$p' >readme.keep
 rescue() {	# a partition of a rescue user's, damaged

@@ -211,6 +211,7 @@ if command -v udevadm >/dev/null; then
 	expect_eq "0:1000 660" "$(stat -c '%u:%g %a' /dev/ublk-control)" "udev: the control node as a rule says"
 	expect_out '^ok *without root: nodes' "check sees the rule" as ublk check
 	life udev
+	check "README has commands for a user" readme user
 	readme user >readme
 	check "README's commands, as a user" as sh -e readme
 	check "a device of root's stays root's" sh -c 'ublk mem 16M -d -q >/dev/null && udevadm settle && [ "$(stat -c %u /dev/ublkb0)" = 0 ] && ublk stop 0'

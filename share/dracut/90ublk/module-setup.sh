@@ -1,8 +1,10 @@
 #!/bin/bash
 # ublk and its driver in an initramfs of dracut; parse-ublk.sh says what they are for.
 
+# only where it is asked for: add_dracutmodules+=" ublk "
 check() {
-	require_binaries @ublk@
+	require_binaries @ublk@ || return 1
+	return 255
 }
 
 depends() {

@@ -11,7 +11,7 @@ ublk_up() {
 		_n=$((_n + 1))
 		[ ! -e "/run/initramfs/ublk.$_n" ] || continue
 		_disk=$(label_uuid_to_dev "${_word#*=}")
-		[ -b "$_disk" ] || return 0
+		[ -e "$_disk" ] || return 0
 		case $_word in
 		ublk.file=*) ublk file "$_disk" -d ;;
 		ublk.snapshot=*) ublk file "$_disk" --snapshot -d ;;
