@@ -1,4 +1,5 @@
 #!/bin/bash
+# shellcheck disable=SC2154 # its variables are dracut's
 # ublk and its driver in an initramfs of dracut; parse-ublk.sh says what they are for.
 
 # only where it is asked for: add_dracutmodules+=" ublk "

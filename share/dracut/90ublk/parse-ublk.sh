@@ -1,4 +1,5 @@
 #!/bin/sh
+# shellcheck shell=dash disable=SC2154 # its variables are dracut's
 # Devices of ublk's before the root filesystem is looked for, in the order of the kernel's command line:
 #   ublk.file=DISK      the disk, shown by ublk file; then root=/dev/ublkb0
 #   ublk.snapshot=DISK  a snapshot of it: what is written is kept in memory

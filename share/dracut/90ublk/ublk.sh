@@ -1,4 +1,5 @@
 #!/bin/sh
+# shellcheck shell=dash disable=SC2154 # its variables are dracut's
 # The devices that parse-ublk.sh is about, as soon as their disks are there. Sourced again and again until nothing is
 # waited for any more; /run/initramfs/ublk.N says that the Nth is up, ublk.up that all are.
 ublk_up() {
