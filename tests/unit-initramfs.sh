@@ -1,7 +1,7 @@
 #!/bin/bash
 # What share/ has for an initramfs, without one: each script parses in the shell that is to run it; what a command line
 # makes of ublk's, and of a disk that is not there. The functions of initramfs-tools, dracut and mkinitcpio are stood in for.
-# tests/cases/long boots what the first two make of it.
+# 95, 96 and tests/cases/long boot what the first two make of it.
 set -eu
 cd "$(dirname "$0")/.."
 dir=$(mktemp -d)
