@@ -116,6 +116,8 @@ static uint64_t user_data_pack(enum kind kind, unsigned tag)
 }
 
 #define FEW			4	/* CQEs in a turn up to which a chain costs less: make bench */
+#define SINGLES			64	/* sleeps until one request at a time is taken for the rule: see queue_pace() */
+#define SHORT_SLICE		100000	/* ns, the least that the scheduler takes: __setparam_fair() */
 #define HAND_OVER		16	/* SQEs of the backend that are worth a system call: see queue_reap() */
 #define TASK_WORK		20	/* events that become CQEs in one system call, if there are so many */
 #define MAX_ROUNDS		3	/* that a commit is held for: see queue_turn() */
@@ -125,9 +127,17 @@ static uint64_t user_data_pack(enum kind kind, unsigned tag)
 #define LOOK_MS			1000U
 enum { CHAR_FILE, BACKING_FILE };	/* registered files: /dev/ublkcN, dev->fd */
 
+/* Kernel: struct sched_attr of linux/sched/types.h, as libcs have it or not. */
+struct task_sched {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;	/* runtime: the slice of a task without deadlines, ns; since 6.12 */
+};
+
 struct queue {
 	/* hot: touched by every request */
-	struct uring ring;
 	const struct ublksrv_io_desc *iods;	/* written by the driver */
 	struct io *ios;
 	struct server *s;
@@ -139,6 +149,8 @@ struct queue {
 	unsigned reaped;			/* CQEs, when the ring was entered last */
 	bool can_pair;				/* GET_DATA is answered on the spot */
 	bool few, was_few;			/* this turn has little to do, and so had the last; see queue_enter() */
+	uint64_t paced;				/* of committed, when it slept last */
+	unsigned singles;			/* sleeps with one request at most between them, up to now */
 	unsigned backend_sqes;			/* that io_sqe() has given out since the ring was entered */
 	unsigned below;				/* of those, and of all before, the ones that have not ended; not with chains */
 	struct io *late;			/* without root: stand-ins, see io_give_up(); else NULL */
@@ -147,8 +159,9 @@ struct queue {
 	unsigned nr_held;
 	uintptr_t page;				/* bytes */
 	uint64_t committed;			/* requests; other threads read it */
-
 	uint16_t q_id, depth;
+	struct uring ring;			/* hot as well, but behind what short instructions reach */
+
 	uint64_t iods_len;
 	char *bufs;				/* DATA_COPY, dev->bounce: one for each tag, and the spare ones */
 	size_t buf_len;				/* of each: max_io and the backend's scratch */
@@ -156,6 +169,8 @@ struct queue {
 	unsigned spares_done;			/* bit i: the commit of what is in i has not reached the kernel */
 	struct io **waits;			/* for a spare buffer, the first one first */
 	unsigned nr_waits;
+	struct task_sched sched;		/* of the queue's thread */
+	uint64_t slice;				/* ns, as it was found; 0: not to be changed */
 	cpu_set_t cpus;				/* --cpu-affinity */
 	pthread_t thread;			/* not for queue 0 */
 	int err;				/* of queue_start() in its thread */
@@ -882,12 +897,45 @@ static void queue_reap(struct queue *q)
 	uring_give_back(&q->ring);
 }
 
+static void queue_ask_sched(const struct queue *q)
+{
+	if (syscall(SYS_sched_setattr, 0, &q->sched, 0))
+		debug("sched_setattr: %s", strerror(errno));
+}
+
+/*
+ * Before a sleep. A client that waits for each of its requests is best
+ * interrupted as it sends one: it then finds the answer before it has gone to
+ * sleep for it. The scheduler does so more often for a task that asks for short
+ * slices, which gets no larger share by that. A client with many requests under
+ * way would be interrupted at each of them.
+ */
+static void queue_pace(struct queue *q)
+{
+	uint64_t slice = q->sched.runtime;
+
+	if (q->committed - q->paced > 1) {
+		q->singles = 0;
+		slice = q->slice;
+	} else if (++q->singles == SINGLES) {
+		slice = SHORT_SLICE;
+	}
+	q->paced = q->committed;
+	if (slice == q->sched.runtime || !q->slice)
+		return;
+	q->sched.runtime = slice;
+	queue_ask_sched(q);
+}
+
 /* Hand over what was prepared, and deal with all that is there then. Returns 0 or -ETIME. */
 static int queue_enter(struct queue *q, unsigned wait_nr, int timeout_ms)
 {
-	int ret = uring_enter(&q->ring, wait_nr, timeout_ms);
 	bool few;
+	int ret;
 
+	if (wait_nr)
+		queue_pace(q);
+	ret = uring_enter(&q->ring, wait_nr, timeout_ms);
 	queue_entered(q);
 	if (wait_nr) {
 		/* a sleep may end with the first of many: only the second of two short turns is one */
@@ -1097,13 +1145,13 @@ static void queue_fetch_all(struct queue *q)
  * another CPU is free, and serves what has come together by then. A policy that
  * the user has chosen stays. By the system calls: musl has only stubs.
  */
-static void queue_be_batch(void)
+static void queue_be_batch(struct queue *q)
 {
-	const struct sched_param param = { 0 };
-
-	if (syscall(SYS_sched_getscheduler, 0) == SCHED_OTHER &&
-	    syscall(SYS_sched_setscheduler, 0, SCHED_BATCH, &param))
-		debug("no SCHED_BATCH: %s", strerror(errno));
+	if (syscall(SYS_sched_getattr, 0, &q->sched, sizeof(q->sched), 0) || q->sched.policy != SCHED_OTHER)
+		return;
+	q->sched.policy = SCHED_BATCH;
+	q->slice = q->sched.runtime;
+	queue_ask_sched(q);
 }
 
 /*
@@ -1114,7 +1162,7 @@ static int queue_start(struct queue *q)
 {
 	int ret;
 
-	queue_be_batch();
+	queue_be_batch(q);
 	if (q->s->o->cpu_affinity && CPU_COUNT(&q->cpus) &&
 	    sched_setaffinity(0, sizeof(q->cpus), &q->cpus))
 		debug("queue %u: its CPUs are offline, left where it is", q->q_id);

@@ -9,7 +9,7 @@ VM_TESTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 VM_PID= # the running QEMU, for the caller's trap
 VM_PROGS_ALL="dash timeout dd fio mkfs.ext4 e2fsck mkfs.xfs xfs_repair sfdisk losetup blockdev lsblk
 	blkdiscard fallocate script strace mount umount findmnt prlimit kmod cmp setpriv fstrim
-	dmsetup mdadm mkfs.btrfs btrfs resize2fs xfs_growfs udevadm date jq unshare mkswap swapon swapoff"
+	dmsetup mdadm mkfs.btrfs btrfs resize2fs xfs_growfs udevadm date jq unshare mkswap swapon swapoff chrt"
 VM_MODULES_ALL="ublk_drv ext4 xfs btrfs loop brd null_blk dm-mod dm-log-writes dm-flakey dm-delay dm-bufio dm-snapshot raid456 scsi_debug sd_mod
 	crc32c_generic crc32c-cryptoapi crc32c-intel xxhash_generic sha256_generic blake2b_generic
 	zram lzo-rle virtio_blk virtio_pci ${VM_MODULES:-}"

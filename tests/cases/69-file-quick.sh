@@ -1,4 +1,4 @@
-# What is done without a ring: WRITEs to a file in memory, FLUSHes. And what an error is told to.
+# What is done without a ring: WRITEs to a file in memory, FLUSHes. What an error is told to. When the server runs.
 . /tests/lib.sh
 section "file: without a ring"
 
@@ -95,6 +95,28 @@ told_and_killed() {
 	ublk stop --force 0 && dmsetup remove d && return $st
 }
 check "--resilient: what a killed server was told is not forgotten" told_and_killed
+# of the server, in nanoseconds
+slice() { awk '/^se.slice/ { print $3 }' /proc/"$(pidof ublk)"/sched; }
+slice_is() { [ "$(slice)" = "$1" ] || { echo "$(slice), not $1"; return 1; }; }
+in_flight() { [ "$(awk '{ print $1 }' /sys/block/ublkb0/inflight)" = "$1" ]; }
+readers() { for i in 0 1 2 3; do dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 skip="$i" iflag=direct 2>/dev/null & done; }
+paced() {
+	ublk mem 16M -d -q >/dev/null && before=$(slice) && dd if=/dev/ublkb0 of=/dev/null bs=4k count=100 iflag=direct 2>/dev/null &&
+		slice_is 100000 || return 1
+	kill -STOP "$(pidof ublk)"
+	readers
+	wait_for 10 in_flight 4
+	kill -CONT "$(pidof ublk)"
+	wait
+	slice_is "$before" && ublk stop 0
+}
+check "for one request at a time it asks for short slices of the processor, for several for the usual ones" paced
+chosen() { # POLICY PRIORITY NAME
+	chrt "$1" "$2" ublk mem 16M -d -q >/dev/null && dd if=/dev/ublkb0 of=/dev/null bs=4k count=100 iflag=direct 2>/dev/null || return 1
+	chrt -p "$(pidof ublk)" >out && grep -q "$3\$" out && grep -q "priority: $2\$" out && ublk stop 0 || { cat out; return 1; }
+}
+check "a policy that the user has chosen stays: real time" chosen -f 3 SCHED_FIFO
+check "the same: when nobody else has work" chosen -i 0 SCHED_IDLE
 rm -f disk.img data device out
 rmmod brd
 nothing_left

@@ -374,11 +374,39 @@ static void test_commit(void)
 	      test_ios[1].state == IO_GONE && test_queue.live == 3);
 }
 
+/* ---- slices of the processor ---- */
+
+/* How long the slice is after so many more sleeps, with so many requests between any two. */
+static uint64_t paced(struct queue *q, unsigned sleeps, unsigned requests)
+{
+	while (sleeps--) {
+		q->committed += requests;
+		queue_pace(q);
+	}
+	return q->sched.runtime;
+}
+
+static void test_pace(void)
+{
+	struct queue q = { .sched = { .size = sizeof(q.sched), .policy = SCHED_OTHER, .runtime = 3000000 }, .slice = 3000000 };
+
+	CHECK("one request at a time, for a while: short slices",
+	      paced(&q, SINGLES - 1, 1) == 3000000 && paced(&q, 1, 1) == SHORT_SLICE && paced(&q, 10 * SINGLES, 1) == SHORT_SLICE &&
+	      paced(&q, 1, 0) == SHORT_SLICE);
+	CHECK("two at once: as it was, and not short again at once",
+	      paced(&q, 1, 2) == 3000000 && paced(&q, SINGLES - 1, 1) == 3000000 && paced(&q, 1, 64) == 3000000 &&
+	      paced(&q, SINGLES - 1, 1) == 3000000 && paced(&q, 1, 1) == SHORT_SLICE);
+	q.slice = 0;
+	q.sched.runtime = 0;
+	CHECK("where the user has chosen, or the kernel has no slices, nothing is asked for", paced(&q, 3 * SINGLES, 1) == 0);
+}
+
 int main(void)
 {
 	test_begin();
 	test_encoding();
 	test_io_check();
 	test_commit();
+	test_pace();
 	return test_end();
 }
