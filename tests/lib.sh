@@ -73,7 +73,7 @@ tree() {
 }
 sums() { (cd "$1" && find . -type f | sort | xargs md5sum); }
 # readme NAME: a block of README's commands, as it stands
-readme() { sed -n "/^\`\`\`sh $1\$/,/^\`\`\`\$/p" /tests/README.md | sed '1d;$d' | grep ''; }
+readme() { cat "/tests/readme/$1"; }
 
 # wait_for SECONDS COMMAND...: poll until the command succeeds; fails at the deadline
 wait_for() {

@@ -113,13 +113,20 @@ vm_initrd() {
 	vm_archive "$1/case" "$1/root" && cat "$programs" "$modules" "$1/case" >"$1/initrd"
 }
 
+# vm_readme DIR: README's blocks of commands, as they stand, each in DIR/NAME
+vm_readme() {
+	mkdir -p "$1"
+	awk -v dir="$1" '/^```$/ { name = "" } name { print >(dir "/" name) } /^```sh ./ { name = $2 }' "$VM_TESTS/../README.md"
+}
+
 # vm_root_cases KERNELDIR DIR CASEFILE...: DIR/initrd, of DIR/root, that runs the cases
 vm_root_cases() {
 	local kernel=$1 dir=$2 root=$2/root case file line
 	shift 2
 	mkdir -p "$root/tests" "$root/bin"
 	install "$VM_TESTS/guest-init" "$root/init"
-	cp "$VM_TESTS/lib.sh" "$VM_TESTS/../README.md" "$@" "$root/tests/"
+	cp "$VM_TESTS/lib.sh" "$@" "$root/tests/"
+	vm_readme "$root/tests/readme"
 	install "${UBLK:-./ublk}" "$root/bin/ublk"
 	for file in ${VM_FILES:-}; do install -D "${file%%:*}" "$root${file#*:}"; done
 	{
@@ -187,7 +194,7 @@ vm_boot_image() {
 	"vm_boot_${VM_BOOT:-busybox}" "$dir" || return
 	install "${UBLK:-./ublk}" "$dir/bin/ublk"
 	install "$VM_TESTS/${VM_RC:-boot-root}" "$dir/etc/rc"
-	cp "$VM_TESTS/../README.md" "$dir/etc/"
+	vm_readme "$dir/etc/readme"
 	truncate -s 160M "$1" && PATH=$PATH:/sbin mkfs.ext4 -q -L root -U 75626c6b-0000-4000-8000-000000000001 -d "$dir" "$1" && rm -rf "$dir"
 }
 
@@ -205,7 +212,7 @@ vm_root_boot() {
 	fi
 	mkdir -p "$2/root/bin"
 	install "$VM_TESTS/boot-init" "$2/root/init"
-	cp "$VM_TESTS/../README.md" "$2/root/"
+	vm_readme "$2/root/readme"
 	install "${UBLK:-./ublk}" "$2/root/bin/ublk"
 	vm_initrd "$2" "$1"
 }
