@@ -133,7 +133,7 @@ struct task_sched {
 	uint64_t flags;
 	int32_t nice;
 	uint32_t priority;
-	uint64_t runtime, deadline, period;	/* runtime: the slice of a task without deadlines, ns; since 6.12 */
+	uint64_t runtime, deadline, period;	/* runtime: the slice of a task without deadlines, ns, 0 the usual; 6.12 */
 };
 
 struct queue {
@@ -151,6 +151,7 @@ struct queue {
 	bool few, was_few;			/* this turn has little to do, and so had the last; see queue_enter() */
 	uint64_t paced;				/* of committed, when it slept last */
 	unsigned singles;			/* sleeps with one request at most between them, up to now */
+	bool quick;				/* slices are short: see queue_pace() */
 	unsigned backend_sqes;			/* that io_sqe() has given out since the ring was entered */
 	unsigned below;				/* of those, and of all before, the ones that have not ended; not with chains */
 	struct io *late;			/* without root: stand-ins, see io_give_up(); else NULL */
@@ -169,8 +170,6 @@ struct queue {
 	unsigned spares_done;			/* bit i: the commit of what is in i has not reached the kernel */
 	struct io **waits;			/* for a spare buffer, the first one first */
 	unsigned nr_waits;
-	struct task_sched sched;		/* of the queue's thread */
-	uint64_t slice;				/* ns, as it was found; 0: not to be changed */
 	cpu_set_t cpus;				/* --cpu-affinity */
 	pthread_t thread;			/* not for queue 0 */
 	int err;				/* of queue_start() in its thread */
@@ -897,9 +896,15 @@ static void queue_reap(struct queue *q)
 	uring_give_back(&q->ring);
 }
 
-static void queue_ask_sched(const struct queue *q)
+/* Ask for a slice, 0 for the usual one, unless somebody has given this thread another policy than queue_be_batch(). */
+static void slice_set(uint64_t slice)
 {
-	if (syscall(SYS_sched_setattr, 0, &q->sched, 0))
+	struct task_sched sched;
+
+	if (syscall(SYS_sched_getattr, 0, &sched, sizeof(sched), 0) || sched.policy != SCHED_BATCH)
+		return;
+	sched.runtime = slice;
+	if (syscall(SYS_sched_setattr, 0, &sched, 0))
 		debug("sched_setattr: %s", strerror(errno));
 }
 
@@ -907,24 +912,20 @@ static void queue_ask_sched(const struct queue *q)
  * Before a sleep. A client that waits for each of its requests is best
  * interrupted as it sends one: it then finds the answer before it has gone to
  * sleep for it. The scheduler does so more often for a task that asks for short
- * slices, which gets no larger share by that. A client with many requests under
- * way would be interrupted at each of them.
+ * slices, which gets no larger share by that. Clients with many requests under
+ * way would be interrupted at each of them: with those, more than one is done
+ * between two sleeps.
  */
 static void queue_pace(struct queue *q)
 {
-	uint64_t slice = q->sched.runtime;
+	const bool single = q->committed - q->paced <= 1;
 
-	if (q->committed - q->paced > 1) {
-		q->singles = 0;
-		slice = q->slice;
-	} else if (++q->singles == SINGLES) {
-		slice = SHORT_SLICE;
-	}
 	q->paced = q->committed;
-	if (slice == q->sched.runtime || !q->slice)
+	q->singles = single ? q->singles + 1 : 0;
+	if (q->quick == single || (single && q->singles < SINGLES))
 		return;
-	q->sched.runtime = slice;
-	queue_ask_sched(q);
+	q->quick = single;
+	slice_set(single ? SHORT_SLICE : 0);
 }
 
 /* Hand over what was prepared, and deal with all that is there then. Returns 0 or -ETIME. */
@@ -1145,13 +1146,13 @@ static void queue_fetch_all(struct queue *q)
  * another CPU is free, and serves what has come together by then. A policy that
  * the user has chosen stays. By the system calls: musl has only stubs.
  */
-static void queue_be_batch(struct queue *q)
+static void queue_be_batch(void)
 {
-	if (syscall(SYS_sched_getattr, 0, &q->sched, sizeof(q->sched), 0) || q->sched.policy != SCHED_OTHER)
-		return;
-	q->sched.policy = SCHED_BATCH;
-	q->slice = q->sched.runtime;
-	queue_ask_sched(q);
+	const struct sched_param param = { 0 };
+
+	if (syscall(SYS_sched_getscheduler, 0) == SCHED_OTHER &&
+	    syscall(SYS_sched_setscheduler, 0, SCHED_BATCH, &param))
+		debug("no SCHED_BATCH: %s", strerror(errno));
 }
 
 /*
@@ -1162,7 +1163,7 @@ static int queue_start(struct queue *q)
 {
 	int ret;
 
-	queue_be_batch(q);
+	queue_be_batch();
 	if (q->s->o->cpu_affinity && CPU_COUNT(&q->cpus) &&
 	    sched_setaffinity(0, sizeof(q->cpus), &q->cpus))
 		debug("queue %u: its CPUs are offline, left where it is", q->q_id);
