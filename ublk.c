@@ -150,8 +150,7 @@ struct queue {
 	bool can_pair;				/* GET_DATA is answered on the spot */
 	bool few, was_few;			/* this turn has little to do, and so had the last; see queue_enter() */
 	uint64_t paced;				/* of committed, when it slept last */
-	unsigned singles;			/* sleeps with one request at most between them, up to now */
-	bool quick;				/* slices are short: see queue_pace() */
+	unsigned singles;			/* sleeps with one request at most between them, up to now; SINGLES at most */
 	unsigned backend_sqes;			/* that io_sqe() has given out since the ring was entered */
 	unsigned below;				/* of those, and of all before, the ones that have not ended; not with chains */
 	struct io *late;			/* without root: stand-ins, see io_give_up(); else NULL */
@@ -918,14 +917,15 @@ static void slice_set(uint64_t slice)
  */
 static void queue_pace(struct queue *q)
 {
-	const bool single = q->committed - q->paced <= 1;
+	const bool was_rule = q->singles == SINGLES;
 
+	if (q->committed - q->paced > 1)
+		q->singles = 0;
+	else if (!was_rule)
+		q->singles++;
 	q->paced = q->committed;
-	q->singles = single ? q->singles + 1 : 0;
-	if (q->quick == single || (single && q->singles < SINGLES))
-		return;
-	q->quick = single;
-	slice_set(single ? SHORT_SLICE : 0);
+	if ((q->singles == SINGLES) != was_rule)
+		slice_set(was_rule ? 0 : SHORT_SLICE);
 }
 
 /* Hand over what was prepared, and deal with all that is there then. Returns 0 or -ETIME. */
