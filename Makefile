@@ -16,7 +16,7 @@ endif
 # some code larger than it saves elsewhere, and of registers that need longer instructions, nothing
 knows = $(if $(shell $(CC) $(1) -E -x c /dev/null 2>/dev/null),$(1),$(2))
 small := $(call knows,-Oz,-Os) $(call knows,-mgeneral-regs-only,) $(call knows,-malign-data=abi,) -fno-tree-loop-optimize -fno-thread-jumps \
-	-fno-tree-dominator-opts -fno-tree-tail-merge -fno-caller-saves \
+	-fno-tree-dominator-opts -fno-tree-tail-merge -fno-tree-coalesce-vars -fno-caller-saves -fno-partial-inlining \
 	-fno-jump-tables -fno-if-conversion -fno-shrink-wrap -fno-optimize-sibling-calls -fno-move-loop-invariants
 CFLAGS ?= $(if $(findstring musl,$(CC)),$(small) -flto -flto-partition=one,-O2) -g
 PREFIX ?= /usr/local

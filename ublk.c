@@ -895,13 +895,20 @@ static void queue_reap(struct queue *q)
 	uring_give_back(&q->ring);
 }
 
-/* Ask for a slice, 0 for the usual one, unless somebody has given this thread another policy than queue_be_batch(). */
-static void slice_set(uint64_t slice)
+/*
+ * A client that puts many requests under way is not to be interrupted at each
+ * of them: as a batch task the server takes its turn when the client sleeps or
+ * another CPU is free, and serves what has come together by then. slice: ns, 0
+ * the usual, see queue_pace(). Where the policy is not what it was, the user has
+ * chosen one, which stays.
+ */
+static void queue_be_batch(uint32_t was, uint64_t slice)
 {
 	struct task_sched sched;
 
-	if (syscall(SYS_sched_getattr, 0, &sched, sizeof(sched), 0) || sched.policy != SCHED_BATCH)
+	if (syscall(SYS_sched_getattr, 0, &sched, sizeof(sched), 0) || sched.policy != was)
 		return;
+	sched.policy = SCHED_BATCH;
 	sched.runtime = slice;
 	if (syscall(SYS_sched_setattr, 0, &sched, 0))
 		debug("sched_setattr: %s", strerror(errno));
@@ -925,7 +932,7 @@ static void queue_pace(struct queue *q)
 		q->singles++;
 	q->paced = q->committed;
 	if ((q->singles == SINGLES) != was_rule)
-		slice_set(was_rule ? 0 : SHORT_SLICE);
+		queue_be_batch(SCHED_BATCH, was_rule ? 0 : SHORT_SLICE);
 }
 
 /* Hand over what was prepared, and deal with all that is there then. Returns 0 or -ETIME. */
@@ -1141,21 +1148,6 @@ static void queue_fetch_all(struct queue *q)
 }
 
 /*
- * A client that puts many requests under way is not to be interrupted at each
- * of them: as a batch task the server takes its turn when the client sleeps or
- * another CPU is free, and serves what has come together by then. A policy that
- * the user has chosen stays. By the system calls: musl has only stubs.
- */
-static void queue_be_batch(void)
-{
-	const struct sched_param param = { 0 };
-
-	if (syscall(SYS_sched_getscheduler, 0) == SCHED_OTHER &&
-	    syscall(SYS_sched_setscheduler, 0, SCHED_BATCH, &param))
-		debug("no SCHED_BATCH: %s", strerror(errno));
-}
-
-/*
  * Everything a queue needs, up to its FETCH commands with the kernel. Runs in
  * the thread that will run the loop. Returns 0 or -errno; queue_end() undoes it.
  */
@@ -1163,7 +1155,7 @@ static int queue_start(struct queue *q)
 {
 	int ret;
 
-	queue_be_batch();
+	queue_be_batch(SCHED_OTHER, 0);
 	if (q->s->o->cpu_affinity && CPU_COUNT(&q->cpus) &&
 	    sched_setaffinity(0, sizeof(q->cpus), &q->cpus))
 		debug("queue %u: its CPUs are offline, left where it is", q->q_id);
