@@ -114,8 +114,7 @@ static void mem_warn(uint64_t size)
 
 	memory_get(&memory);
 	if (size > (uint64_t)memory.available)
-		notice("mem: %llu MiB are more than the %llu MiB of memory that are available now: "
-			       "once those are written, more fails with ENOSPC",
+		notice("mem: %llu MiB, and of memory %llu MiB are available now: what is more fails with ENOSPC",
 			       (unsigned long long)size >> 20, (unsigned long long)memory.available >> 20);
 }
 
@@ -274,6 +273,7 @@ static int mem_open(struct dev *dev, const struct options *o, const char **why)
 	dev->max_write_zeroes = o->prealloc ? MAX_ZERO_FILL : MAX_DISCARD;
 	dev->discard_granularity = (uint32_t)page;
 	dev->read_only = o->read_only;
+	dev->blank = !o->load;
 	dev->data_path = DATA_DIRECT;
 	dev->bounce = o->resilient;
 

@@ -1770,7 +1770,7 @@ static int server_want(struct server *s, uint64_t *want)
 		*want |= UBLK_F_USER_RECOVERY | UBLK_F_USER_RECOVERY_REISSUE;
 	if (o->unprivileged)
 		*want |= UBLK_F_UNPRIVILEGED_DEV;
-	s->rescan = *want & UBLK_F_NO_AUTO_PART_SCAN && !o->no_part_scan && !o->unprivileged;
+	s->rescan = *want & UBLK_F_NO_AUTO_PART_SCAN && !o->no_part_scan && !o->unprivileged && !s->dev.blank;
 	return 0;
 }
 
@@ -2006,11 +2006,12 @@ struct probe_answer {
 	int res;
 };
 
-static struct probe_answer probe_start(const struct probe_order *p)
+static struct probe_answer probe_start(const struct probe_order *p, int ctrl_fd)
 {
 	struct probe_answer a = { .step = STEP_NODE };
 	struct ctrl *c = ctrl_own();
 
+	c->fd = ctrl_fd;
 	if (!p->unprivileged)
 		(void)mounts_leave();	/* to where the node is sure to appear */
 	a.res = ctrl_open(c, false);
@@ -2028,7 +2029,7 @@ static struct probe_answer probe_start(const struct probe_order *p)
 	return a;
 }
 
-int probe_fork(pid_t *pid)
+int probe_fork(struct server *s)
 {
 	struct probe_answer answer;
 	struct probe_order order;
@@ -2036,24 +2037,25 @@ int probe_fork(pid_t *pid)
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
 		return -errno;
-	*pid = fork_plain();
-	if (*pid < 0) {
+	s->probe_pid = fork_plain();
+	if (s->probe_pid < 0) {
 		ret = -errno;
 		close(fds[0]);
 		close(fds[1]);
 		return ret;
 	}
-	if (*pid > 0) {
+	if (s->probe_pid > 0) {
 		close(fds[1]);
-		return fds[0];
+		s->probe_fd = fds[0];
+		return 0;
 	}
 	stdio_to_null();
-	if (dup2(fds[1], 3) < 0)
+	if (dup2(fds[1], 3) < 0)	/* in place of what was opened first, which is never the control node */
 		_exit(EXIT_FAILURE);
-	fds_close_from(4);
+	fds_close_but(4, s->ctrl.fd);
 	if (read(3, &order, sizeof(order)) != sizeof(order))
 		_exit(0);	/* the server had no need of it */
-	answer = probe_start(&order);
+	answer = probe_start(&order, s->ctrl.fd);
 	_exit(write(3, &answer, sizeof(answer)) != sizeof(answer));
 }
 
@@ -2241,16 +2243,24 @@ static void server_describe(struct server *s)
 	}
 }
 
+int server_reach(struct server *s)
+{
+	const struct options *o = s->o;
+	int ret = ctrl_open_node(&s->ctrl, !o->no_modprobe && !s->recover);
+
+	/* it may be there when we have a /dev of our own, unless /sys says that there is no driver */
+	if (ret == -ENOENT && !driver_is_absent())
+		return 0;
+	if (!ret && !o->unprivileged && (s->opened || (!o->path && !o->load)))
+		(void)mounts_leave();
+	return ret;
+}
+
 int server_up(struct server *s)
 {
 	struct ctrl *c = &s->ctrl;
-	int ret;
+	int ret = 0;
 
-	ret = ctrl_open_node(c, !s->o->no_modprobe && !s->recover);
-	/* it may be there when we have a /dev of our own, unless /sys says that there is no driver */
-	if (ret && (ret != -ENOENT || driver_is_absent()))
-		return ret;
-	ret = 0;
 	if (!s->opened) {	/* a guard has opened it for us */
 		/* which may take long, and nothing is there yet that would stay behind */
 		signals_block(s->o->create);
@@ -2260,7 +2270,7 @@ int server_up(struct server *s)
 	if (ret)
 		return ret;
 	server_describe(s);
-	server_confine(c->fd < 0);	/* before there is a ring: the kernel's workers for it would stay behind */
+	server_confine(!s->o->unprivileged, c->fd < 0);	/* before there is a ring: the kernel's workers for it would stay behind */
 	server_describe(s);
 	if (s->restart && s->be->again)
 		s->be->again(&s->dev);

@@ -69,7 +69,7 @@ static int commit_claim(struct ctrl *c, struct committing *w, char *text, size_t
 	if (ret >= 0)
 		ret = dev_flush(c, w->info.dev_id);
 	if (ret > 0)
-		w->why = "not all that was dirty could be written to it, and is lost, as where its memory is full: check the disk before you commit again";
+		w->why = "not all that was dirty could be written to it, and is lost (memory full?): check the disk before you commit again";
 	return ret > 0 ? -EIO : ret;
 }
 

@@ -179,22 +179,19 @@ void nodes_forget(uint32_t id)
 	dir_close(&d);
 }
 
-/* 0 if this is the device of that name, as far as /sys knows it, -1 with errno if not. */
-static int node_check(const struct stat *st, const char *path)
+/* Is this the device of that name, as far as /sys knows it? */
+static bool node_is_meant(const struct stat *st, const char *path)
 {
 	mode_t type;
 	dev_t devno;
 
 	node_meant(path, &type, &devno);
-	if ((st->st_mode & S_IFMT) == type && (!devno || st->st_rdev == devno))
-		return 0;
-	errno = EEXIST;
-	return -1;
+	return (st->st_mode & S_IFMT) == type && (!devno || st->st_rdev == devno);
 }
 
 int node_try(const char *path, int flags, bool ours)
 {
-	struct stat st;
+	struct stat st, opened;
 	int fd;
 
 	if (lstat(path, &st)) {
@@ -206,15 +203,14 @@ int node_try(const char *path, int flags, bool ours)
 		}
 	}
 	/* before opening, as that may wait, or do something, and after it, as a name may be another's by then */
-	if (node_check(&st, path))
-		return -1;
-	fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW);
-	if (fd >= 0 && (fstat(fd, &st) || node_check(&st, path))) {
+	if (node_is_meant(&st, path)) {
+		fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW);
+		if (fd < 0 || (fstat(fd, &opened) == 0 && opened.st_rdev == st.st_rdev && !((opened.st_mode ^ st.st_mode) & S_IFMT)))
+			return fd;
 		close(fd);
-		errno = EEXIST;
-		return -1;
 	}
-	return fd;
+	errno = EEXIST;
+	return -1;
 }
 
 int node_open(const char *path, int flags, bool given)

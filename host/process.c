@@ -215,9 +215,14 @@ void limits_raise(unsigned queues)
 
 static void oom_protect(void)
 {
-	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	static bool done;
+	int fd;
 
-	if (fd < 0 || write(fd, "-1000", 5) != 5)
+	if (done)
+		return;
+	fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	done = fd >= 0 && write(fd, "-1000", 5) == 5;
+	if (!done)
 		debug("oom_score_adj: %s", strerror(errno));
 	fd_close(fd);
 }
@@ -269,11 +274,10 @@ bool process_is_admin(void)
 	return process_may(CAP_SYS_ADMIN);
 }
 
-void server_confine(bool nodes)
+void server_confine(bool admin, bool nodes)
 {
 	uint64_t keep = CAP_BIT(CAP_DAC_READ_SEARCH) | CAP_BIT(CAP_SYS_PTRACE) | CAP_BIT(CAP_IPC_LOCK) |
 			CAP_BIT(CAP_SYS_ADMIN) | CAP_BIT(CAP_SYS_RESOURCE);
-	const bool admin = process_is_admin();
 	struct caps caps;
 	int ret;
 

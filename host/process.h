@@ -64,9 +64,10 @@ void server_protect(void);
  * privileges but those to remove the device (SYS_ADMIN), to see who uses it, to
  * lock memory, to write where only root may (SYS_RESOURCE, also for IO_FLUSHER),
  * and to make nodes where nobody else does (nodes: the control node as well).
- * No core file either: it would hold the users' data. What fails is left.
+ * A user (no admin) keeps his mounts. No core file either: it would hold the
+ * users' data. What fails is left.
  */
-void server_confine(bool nodes);
+void server_confine(bool admin, bool nodes);
 
 /* May this process make devices: has it CAP_SYS_ADMIN, and not in a user namespace of its own? */
 bool process_is_admin(void);

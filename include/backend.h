@@ -78,6 +78,7 @@ struct dev {
 	uint32_t discard_granularity;	/* bytes; not 0 if either of them is not 0 */
 	enum data_path data_path;
 	bool read_only;
+	bool blank;			/* zeroes all over: no partitions to look for */
 	bool volatile_cache;		/* what is written is safe only after FLUSH */
 	bool fua;			/* a WRITE with UBLK_IO_F_FUA is safe when answered */
 	uint32_t dma_align;		/* of memory in a request, bytes; 0: the driver's default */

@@ -68,10 +68,17 @@ struct server {
 int server_open(struct server *s);
 
 /*
- * Fork the probe, before anything is open that it must not hold: server_up()
- * uses it. Returns its socket or -errno.
+ * Open the control node, with the driver loaded for it, and leave the caller's
+ * mounts if nothing more is to be opened there: the probe then need not do so
+ * by itself. Returns 0 or -errno.
  */
-int probe_fork(pid_t *pid);
+int server_reach(struct server *s);
+
+/*
+ * Fork the probe, before anything is open that it must not hold: server_up()
+ * uses it. Returns 0 or -errno.
+ */
+int probe_fork(struct server *s);
 
 /*
  * The whole way up. Returns 0, or -errno with ctrl.step set and much for

@@ -93,9 +93,11 @@ int server_life(struct server *s)
 
 	s->ctrl.step = STEP_DAEMON;
 	ret = s->signal_fd = signals_open(s->background || s->guarded, false);
-	if (ret >= 0 && !s->recover)
-		ret = s->probe_fd = probe_fork(&s->probe_pid);
 	if (ret >= 0)
+		ret = server_reach(s);
+	if (!ret && !s->recover)
+		ret = probe_fork(s);
+	if (!ret)
 		ret = server_up(s);
 	step = s->ctrl.step;
 	if (!ret) {

@@ -18,6 +18,11 @@ check "larger than the file" loaded "16M --load=data" data
 check "from a sparse file" loaded --load=sparse sparse
 check "--prealloc" loaded "--load=data --prealloc" data
 check "--resilient" loaded "--load=data --resilient" data
+partitioned() {
+	truncate -s 8M parts && echo '2048,4096' | sfdisk -q parts && ublk mem --load=parts -d -q >/dev/null &&
+		[ "$(cat /sys/block/ublkb0/ublkb0p1/size)" = 4096 ] && ublk stop 0 && rm parts
+}
+check "its partitions are there" partitioned
 check "a descriptor of the caller's" sh -c 'ublk mem --load=/proc/self/fd/7 -d -q 7<data >/dev/null && cmp -n 8388608 data /dev/ublkb0 && ublk stop 0'
 odd() { head -c 100001 data >odd && ublk mem --load=odd -d -q >/dev/null && cmp -n 100001 odd /dev/ublkb0 && [ "$(blockdev --getsize64 /dev/ublkb0)" = 100352 ] && ublk stop 0; }
 check "a size that is no whole block" odd

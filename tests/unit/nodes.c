@@ -1,7 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* host/nodes */
 #include "tests/unit/test.h"
+
+#include <fcntl.h>
+
+/* What is under a name by the time that it is opened. */
+static const char *exchanged;
+static int late_open(const char *path, int flags)
+{
+	return open(exchanged ? exchanged : path, flags);
+}
+#define open late_open
 #include "host/nodes.c"
+#undef open
 
 static void test_dev_names(void)
 {
@@ -19,9 +30,29 @@ static void test_dev_names(void)
 	      !is_node("/dev/ublkb", NODE_BASE, 1) && !is_node("/dev/ublkc1", NODE_BASE, 1));
 }
 
+static bool node_opens(const char *path, const char *later)
+{
+	int fd;
+
+	exchanged = later;
+	fd = node_try(path, O_RDONLY, false);
+	exchanged = NULL;
+	if (fd < 0)
+		return errno != EEXIST;
+	return close(fd) == 0;
+}
+
+static void test_node_try(void)
+{
+	CHECK("a node is opened", node_opens("/dev/null", NULL));
+	CHECK("not what is no node of its kind", !node_opens("/proc/self/exe", NULL) && !node_opens("/dev/fd", NULL));
+	CHECK("nor another that has its name by then", !node_opens("/dev/null", "/dev/zero") && !node_opens("/dev/null", "/proc/version"));
+}
+
 int main(void)
 {
 	test_begin();
 	test_dev_names();
+	test_node_try();
 	return test_end();
 }
