@@ -4,6 +4,7 @@ section "life of a RAM disk"
 
 # start_fg ARGS...: run ublk in the foreground, its output in files; sets $srv and $dev
 start_fg() {
+	rm -f out # or it is that of the one before until the shell behind & has come to it
 	fore ublk "$@" >out 2>err &
 	srv=$!
 	wait_for 10 test -s out || { cat err; return 1; }

@@ -115,6 +115,7 @@ check "a disk that does not answer, another user's file: what is cached is read 
 truncated() {	# under load
 	truncate -s 32M t.img
 	dd if=/dev/urandom of=t.img bs=1M count=32 conv=notrunc 2>/dev/null
+	rm -f out
 	ublk file t.img >out 2>err & srv=$!
 	wait_for 10 test -s out || return 1
 	fio --name=r --filename=/dev/ublkb0 --direct=1 --rw=randread --bs=4k --iodepth=16 --ioengine=io_uring \

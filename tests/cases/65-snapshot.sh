@@ -91,6 +91,7 @@ unfinished() {	# only the changes can make the file whole again: they go with no
 	st=0; ublk stop 0 2>err || st=$?
 	[ $st = 6 ] && grep -q 'middle of a commit' err || { echo "stop: $st"; cat err; return 1; }
 	ublk commit 0 && ublk stop 0 && cmp model img || { echo "again"; return 1; }
+	rm -f out
 	ublk file img --snapshot >out 2>err &
 	wait_for 30 test -s out && model /dev/ublkb0 400 8 2 model && ! ./midway 0 && kill $! && wait_for 10 grep -q 'middle of a commit.*still serving' err || { cat err; return 1; }
 	ublk commit 0 && ublk stop 0 && wait $! && cmp model img || { echo "signalled"; return 1; }
@@ -104,6 +105,7 @@ twice() {	# once it is committed the file is as free as before
 check "committed: another snapshot of the file, and committed again" twice
 foreground() {
 	img 1
+	rm -f out
 	ublk file img --snapshot -q >out &
 	wait_for 30 test -s out && changes ".devices[0].backing == \"$PWD/img\" and .devices[0].type == \"snapshot\"" && model /dev/ublkb0 200 8 1 model &&
 		changes '.devices[0].used > 4096 and .devices[0].used < 2097152' && ublk commit 0 && ublk stop img && wait && cmp model img

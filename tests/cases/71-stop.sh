@@ -53,6 +53,7 @@ pipe() {
 }
 check "SIGPIPE harms nothing" pipe
 no_stdout() {	# nobody reads the node: the server ends, the device with it
+	rm -f st
 	{
 		(trap '' PIPE; while echo; do sleep 0.02; done) 2>/dev/null	# until "true" has ended
 		ublk mem 16M 2>err

@@ -56,6 +56,7 @@ check "open by another name" renamed
 check "and then free" none
 mapped() {
 	fg 0 mem 16M || return
+	rm -f held
 	hold /dev/ublkb0 >held & h=$!
 	wait_for 30 test -s held && refused 0 "mapped by process $h\|by a process that /proc does not show"
 	st=$?
@@ -89,6 +90,7 @@ fi
 user() { setpriv --reuid 1000 --regid 1000 --clear-groups "$@"; }
 pretended_mount() {
 	fg 0 mem 16M || return
+	rm -f held
 	user unshare -rm sh -c 'mount -t tmpfs /dev/ublkb0 /mnt && echo mounted && exec sleep 600' >held & h=$!
 	wait_for 30 test -s held && ublk stop 0
 	st=$?
@@ -97,6 +99,7 @@ pretended_mount() {
 }
 pretended_file() {
 	fg 0 mem 16M || return
+	rm -f held
 	user unshare -rm sh -c 'mount -t tmpfs x /dev && echo x >/dev/ublkb0 && exec 7</dev/ublkb0 && echo held && exec sleep 600' >held & h=$!
 	wait_for 30 test -s held && ublk stop 0
 	st=$?
@@ -105,6 +108,7 @@ pretended_file() {
 }
 pretended_open() {	# O_PATH: no permission is asked for, and nothing is held
 	fg 0 mem 16M || return
+	rm -f held held2
 	user hold path /dev/ublkb0 >held & h=$!
 	user hold path /dev/ublkc0 >held2 & h2=$!
 	wait_for 30 test -s held && wait_for 30 test -s held2 && [ "$(readlink "/proc/$(server 0)/exe")" = /bin/ublk ] && ublk stop 0
@@ -136,6 +140,7 @@ escape=$(printf '\033')
 named() {
 	mkfifo fifo 2>/dev/null
 	fg 0 mem 16M || return
+	rm -f held
 	sh -c 'exec 7</dev/ublkb0; printf "x\033[2J" >/proc/$$/comm; echo held >held; read x' <>fifo & h=$!
 	wait_for 30 test -s held
 	st=0

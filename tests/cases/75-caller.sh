@@ -77,6 +77,7 @@ early() {	# while memory is taken: ends, and no device comes of it
 }
 check "a signal while --prealloc takes memory ends it" early
 ignored() {	# as a shell starts what stands before &
+	rm -f out
 	sh -c 'trap "" INT; exec ublk mem 16M >out 2>err' &
 	p=$!
 	wait_for 30 test -s out || return
