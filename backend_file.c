@@ -53,6 +53,7 @@
 /* linux/magic.h; neither has NOWAIT, and io_uring would use a worker thread */
 #define TMPFS_MAGIC	0x01021994
 #define RAMFS_MAGIC	0x858458f6
+#define EXT4_MAGIC	0xef53		/* and ext2's and ext3's */
 #define HUGETLBFS_MAGIC	0x958458f6	/* takes no write() */
 #define FUSE_MAGIC	0x65735546
 #define CIFS_MAGIC	0xff534d42
@@ -64,6 +65,8 @@
 #define WINDOW_TRIES_READ 64		/* where a look costs as much as so many READs */
 #define WINDOW_AGAIN	0xfe		/* it was full before */
 #define WINDOW_FULL	0xff
+#define SMALL_WRITE	(16 << 10)	/* bytes, at most, of one that would rather have small folios */
+#define SMALL_WRITES	8		/* to a window until they are made, see window_split() */
 #define SLOW_MS		21		/* more than two ticks of the coarse clock at 100 Hz */
 #define SLOW_FOR_MS	1000
 #define SYNC_SLOW_US	2000		/* that an fdatasync may sleep, to be tried in the queue's thread again */
@@ -84,6 +87,12 @@ enum how {
 			   wait. As in the loop driver, a filesystem that is frozen stops all of it */
 };
 
+/* What is known of a MiB of the mapping; any queue's thread. */
+struct window {
+	uint32_t seen;		/* seconds << 8 | count, see map_has() */
+	uint32_t small;		/* seconds << 8 | small WRITEs, see window_split() */
+};
+
 /*
  * In memory that a server shares with its guard and so with the server after
  * it: a failed fsync is not forgotten because a process died.
@@ -99,7 +108,8 @@ struct file {
 	uint32_t touched;	/* the second of the last pwrite(); any queue's thread */
 	bool placed;		/* something since the last FLUSH, which the file's times do not tell; any queue's thread */
 	uint64_t mapped;	/* the bytes of it; what a device has grown by is not among them */
-	uint32_t *windows;	/* of the mapping, see map_has(): seconds << 8 | count; any queue's thread */
+	struct window *windows;	/* of the mapping */
+	bool splits;		/* worth window_split() */
 	void *beyond;		/* a page beyond the end that the file had when it was opened, see mincore_lies() */
 	uint8_t tries;		/* READs of a window before it is looked at; any queue's thread */
 	int64_t slow_until;	/* ms; HOW_INLINE for writes is off until then; any queue's thread */
@@ -256,7 +266,7 @@ static void map_doubt(struct file *f, uint64_t off, uint64_t len)
 	const uint32_t doubt = coarse_second() << 8 | WINDOW_TRIES_READ;
 
 	for (uint64_t i = (f->base + off) / WINDOW; off < end && i <= (f->base + end - 1) / WINDOW; i++)
-		__atomic_store_n(&f->windows[i - first], doubt, __ATOMIC_RELAXED);
+		__atomic_store_n(&f->windows[i - first].seen, doubt, __ATOMIC_RELAXED);
 }
 
 /* DISCARD makes a hole; so does WRITE_ZEROES, unless the blocks are to stay. */
@@ -404,9 +414,10 @@ static bool window_cached(const struct file *f, const char *p, uint64_t len)
 
 /*
  * Is all of this window of the mapping in the page cache, read and within the
- * file? If so, put its pages into the page tables, at the first time.
+ * file? It gets into the page tables with the faults of those who copy: a fault
+ * takes what is around it along, MADV_POPULATE_READ goes page by page.
  */
-static bool window_full(const struct dev *dev, struct file *f, uint64_t window, bool first)
+static bool window_full(const struct dev *dev, struct file *f, uint64_t window)
 {
 	const uint64_t start = f->base / f->page * f->page, end = f->base + f->mapped;
 	const uint64_t from = window * WINDOW > start ? window * WINDOW : start;
@@ -418,11 +429,7 @@ static bool window_full(const struct dev *dev, struct file *f, uint64_t window, 
 	__atomic_store_n(&f->tries, lies ? WINDOW_TRIES_READ : WINDOW_TRIES, __ATOMIC_RELAXED);
 	if (fstat(dev->fd, &st) || (!f->is_bdev && (uint64_t)st.st_size < to))
 		return false;
-	if (lies ? !window_reads(dev, f, from, to - from) : !window_cached(f, p, to - from))
-		return false;
-	if (first)
-		(void)madvise(p, to - from, MADV_POPULATE_READ);	/* or fault by fault */
-	return true;
+	return lies ? window_reads(dev, f, from, to - from) : window_cached(f, p, to - from);
 }
 
 /*
@@ -434,7 +441,7 @@ static bool window_full(const struct dev *dev, struct file *f, uint64_t window, 
 static bool map_has(const struct dev *dev, struct file *f, const struct io *io)
 {
 	const uint64_t off = f->base + io->off, window = off / WINDOW;
-	uint32_t *entry = &f->windows[window - f->base / WINDOW];
+	uint32_t *entry = &f->windows[window - f->base / WINDOW].seen;
 	const uint32_t now = coarse_second() << 8;
 	const uint8_t tries = __atomic_load_n(&f->tries, __ATOMIC_RELAXED);
 	uint32_t seen = __atomic_load_n(entry, __ATOMIC_RELAXED);
@@ -442,12 +449,37 @@ static bool map_has(const struct dev *dev, struct file *f, const struct io *io)
 
 	if (seen - count != now)
 		count = count == WINDOW_FULL && tries == WINDOW_TRIES ? WINDOW_AGAIN : 0;
-	if (count == WINDOW_AGAIN)
-		count = window_full(dev, f, window, false) ? WINDOW_FULL : WINDOW_TRIES_READ;
-	else if (count < tries && ++count == tries)
-		count = window_full(dev, f, window, true) ? WINDOW_FULL : WINDOW_TRIES_READ;
+	if (count == WINDOW_AGAIN || (count < tries && ++count == tries))
+		count = window_full(dev, f, window) ? WINDOW_FULL : WINDOW_TRIES_READ;
 	__atomic_store_n(entry, now | count, __ATOMIC_RELAXED);
 	return count == WINDOW_FULL && (off + io->len - 1) / WINDOW == window;
+}
+
+/*
+ * ext4 looks at all blocks of a folio for each write to it, and for each sync of
+ * it: in one of 1 MiB that is more than a small write itself. Large writes are the
+ * slower the smaller the folios are. The kernel makes small ones of a large one
+ * that a part of is said to be cold, if it is clean and only this mapping has it.
+ * So where a window has seen small WRITEs the next one says so of its page
+ * beforehand, once in a second, if the page is in memory: it is not waited for.
+ * Kernel: madvise_cold_or_pageout_pte_range()
+ */
+static void window_split(struct file *f, const struct io *io)
+{
+	uint32_t *entry = &f->windows[(f->base + io->off) / WINDOW - f->base / WINDOW].small;
+	const uint32_t small = __atomic_load_n(entry, __ATOMIC_RELAXED), now = coarse_second() << 8;
+	char *p = f->map + io->off;
+
+	if (small == now + SMALL_WRITES)
+		return;
+	if ((uint8_t)small < SMALL_WRITES) {
+		__atomic_store_n(entry, small + 1, __ATOMIC_RELAXED);
+		return;
+	}
+	__atomic_store_n(entry, now, __ATOMIC_RELAXED);
+	p -= (uintptr_t)p & (f->page - 1);
+	if (!mincore_lies(f) && window_cached(f, p, f->page) && madvise(p, f->page, MADV_POPULATE_READ) == 0)
+		(void)madvise(p, f->page, MADV_COLD);
 }
 
 /*
@@ -525,6 +557,8 @@ static int file_try(const struct dev *dev, struct file *f, struct io *io)
 		__atomic_store_n(&f->write_how, f->never_waits ? HOW_RING : HOW_INLINE, __ATOMIC_RELAXED);
 		break;
 	case HOW_INLINE:
+		if (f->splits && io->op == UBLK_IO_OP_WRITE && io->len <= SMALL_WRITE && io->off < f->mapped)
+			window_split(f, io);
 		return rw_inline(dev, f, io, off);
 	}
 	return -EAGAIN;
@@ -733,17 +767,18 @@ static int file_reopen(int at, const char *path, int flags, const char **why)
 	return -EINVAL;
 }
 
-static bool is_on(int fd, uint32_t magic)
+/* The number of the filesystem's kind, or 0. */
+static uint32_t fs_of(int fd)
 {
 	struct statfs fs;
 
-	return fstatfs(fd, &fs) == 0 && (uint32_t)fs.f_type == magic;
+	return fstatfs(fd, &fs) ? 0 : (uint32_t)fs.f_type;
 }
 
 /* A file on a filesystem that is on a disk, and in the kernel. */
 static bool is_of_disk(int fd, const struct stat *st)
 {
-	return S_ISREG(st->st_mode) && major(st->st_dev) && !is_on(fd, FUSE_MAGIC);
+	return S_ISREG(st->st_mode) && major(st->st_dev) && fs_of(fd) != FUSE_MAGIC;
 }
 
 /*
@@ -762,7 +797,7 @@ static int file_open_at(struct dev *dev, const struct options *o, struct file *f
 		*why = "neither a regular file nor a block device";
 		return -EINVAL;
 	}
-	if (S_ISREG(st.st_mode) && is_on(at, HUGETLBFS_MAGIC)) {
+	if (S_ISREG(st.st_mode) && fs_of(at) == HUGETLBFS_MAGIC) {
 		*why = "on hugetlbfs, which takes no writes";
 		return -EINVAL;
 	}
@@ -939,7 +974,7 @@ static void dio_align(int fd, uint32_t *mem, uint32_t *off)
 /* What does a read of one sector say? The smallest block that works, or 0. */
 static uint32_t dio_probe(int fd, uint64_t base)
 {
-	static char buf[2 * 4096] __attribute__((aligned(4096)));
+	char buf[4096] __attribute__((aligned(4096)));
 
 	for (uint32_t n = 512; n <= 4096; n *= 2)
 		if (pread(fd, buf, n, (off_t)base) >= 0)
@@ -1042,6 +1077,7 @@ static void file_map(struct dev *dev, struct file *f, bool takes)
 static void file_choose(struct dev *dev, const struct options *o, struct file *f, const struct stat *st, bool direct)
 {
 	const bool auto_on = direct || o->zero_copy == ZERO_COPY_ON;
+	const uint32_t fs = f->is_bdev ? 0 : fs_of(dev->fd);	/* of a disk it is its node's: devtmpfs has the number of tmpfs */
 	struct io one = { .op = UBLK_IO_OP_READ, .len = dev->block_size };
 	char block[4096];
 
@@ -1053,13 +1089,13 @@ static void file_choose(struct dev *dev, const struct options *o, struct file *f
 	one.buf = block;
 	if (rw_try(dev, &one, (off_t)f->base) != -EOPNOTSUPP)
 		f->read_how = f->write_how = HOW_NOWAIT;
-	/* a disk's node is on devtmpfs, which has the number of tmpfs */
-	else if (!f->is_bdev && (is_on(dev->fd, TMPFS_MAGIC) || is_on(dev->fd, RAMFS_MAGIC)))
+	else if (fs == TMPFS_MAGIC || fs == RAMFS_MAGIC)
 		f->read_how = f->write_how = HOW_INLINE;
 	f->cached = f->read_how != HOW_RING;
 	f->syncs_here = f->cached && !f->never_waits && (f->write_how == HOW_INLINE || is_of_disk(dev->fd, st));
 	if (f->cached)
 		file_map(dev, f, f->write_how == HOW_INLINE && !dev->read_only && !o->snapshot && st->st_uid == geteuid());
+	f->splits = f->map && fs == EXT4_MAGIC;
 }
 
 static void file_close(struct dev *dev)
@@ -1107,6 +1143,7 @@ static int file_open(struct dev *dev, const struct options *o, const char **why)
 	struct file *f = pages_map(sizeof(*f), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	bool direct = false;
 	struct stat st;
+	uint32_t fs;
 	int ret;
 
 	if (!f)
@@ -1146,7 +1183,8 @@ static int file_open(struct dev *dev, const struct options *o, const char **why)
 	if (!ret)
 		ret = file_measure(dev, o, why);
 	/* a lock on CIFS keeps out even our own other descriptions */
-	dev->syncs = !ret && !dev->read_only && !o->snapshot && !is_on(dev->fd, CIFS_MAGIC) && !is_on(dev->fd, SMB2_MAGIC);
+	fs = fs_of(dev->fd);
+	dev->syncs = !ret && !dev->read_only && !o->snapshot && fs != CIFS_MAGIC && fs != SMB2_MAGIC;
 	if (!ret)
 		file_choose(dev, o, f, &st, direct);
 	if (!ret)

@@ -18,11 +18,22 @@ static int slow_fdatasync(int fd)
 	slow_down();
 	return fdatasync(fd);
 }
+
+/* What has last been said to be cold. */
+static const void *cold;
+static int noted_madvise(void *p, size_t len, int advice)
+{
+	if (advice == MADV_COLD)
+		cold = p;
+	return madvise(p, len, advice);
+}
 #define pwrite slow_pwrite
 #define fdatasync slow_fdatasync
+#define madvise noted_madvise
 #include "backend_file.c"
 #undef pwrite
 #undef fdatasync
+#undef madvise
 #include "tests/unit/fake.h"
 
 #include <sys/mount.h>
@@ -348,7 +359,7 @@ static void test_file_place(void)
 	memset(test_bufs, 'x', 65536);
 	for (off_t off = 0; off < 2 << 20 && ok; off += 65536)
 		ok = pwrite(dev.fd, test_bufs, 65536, off) == 65536;
-	f->windows[0] = 0;
+	f->windows[0].seen = 0;
 	there = ok && placed_soon(f);
 	f->touched = (uint32_t)(coarse_ms() >> 10);
 	CHECK("file: it is where all of a window of a file in memory is there", there && placed(0) == f->map + 8192);
@@ -358,9 +369,51 @@ static void test_file_place(void)
 	(void)placed(0);
 	backend_file.misplaced(&file_q, &file_io);
 	CHECK("file: not again where nothing could be copied", there && !placed_soon(f));
-	f->windows[0] = 0;
+	f->windows[0].seen = 0;
 	ok = there && placed_soon(f) && file_begin(UBLK_IO_OP_DISCARD, 0) == IO_QUEUED && file_sqe() && file_end(0) == 0;
 	CHECK("file: not where something has been discarded", ok && !placed_soon(f));
+	backend_file.close(&dev);
+}
+
+/* Where the last of so many WRITEs, and no other, says that a page is cold, as an offset; -1: nowhere, -2: another. */
+static long split_by(struct file *f, uint64_t off, uint32_t len, unsigned times)
+{
+	while (times--) {
+		cold = NULL;
+		file_io = (struct io){ .op = UBLK_IO_OP_WRITE, .off = off, .len = len, .tag = 3, .buf = test_bufs };
+		if (backend_file.queue(&file_q, &file_io) != (int)len || file_sqe() || (cold && times))
+			return -2;
+	}
+	return cold ? (const char *)cold - f->map : -1;
+}
+
+static void test_file_split(void)
+{
+	struct dev dev = { .fd = -1 };
+	struct file *f;
+	bool ok = open_memfd(0, 3 << 20, &dev);
+
+	file_q.dev = &dev;
+	f = dev.priv;
+	ok = ok && !f->splits && split_by(f, 8192, 4096, SMALL_WRITES + 1) == -1;
+	CHECK("file: folios are not split where it is of no use", ok);
+	f->splits = true;
+	ok = ok && split_by(f, 8192, 65536, 2 * SMALL_WRITES) == -1 && split_by(f, 8192, 4096, SMALL_WRITES) == -1;
+	CHECK("file: nor by large WRITEs, or a few small ones", ok);
+	ok = ok && split_by(f, 8192 + 512, 1024, 1) == 8192;
+	CHECK("file: by the next one, before it", ok);
+	ok = ok && split_by(f, 16384, 4096, SMALL_WRITES) == -1;
+	f->windows[0].small = (coarse_second() << 8) + SMALL_WRITES;
+	ok = ok && split_by(f, 16384, 4096, 1) == -1;
+	CHECK("file: not again in the same second", ok);
+	f->windows[0].small -= 1 << 8;
+	CHECK("file: but later", ok && split_by(f, 16384, 4096, 1) == 16384);
+	ok = ok && split_by(f, 1 << 20, 65536, 1) == -1 && split_by(f, (1 << 20) + 4096, 4096, SMALL_WRITES) == -1 &&
+	     fallocate(dev.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 1 << 20, 1 << 20) == 0 && split_by(f, 1 << 20, 4096, 1) == -1;
+	CHECK("file: not where a page would have to be waited for", ok);
+	dev.size += 1 << 20;
+	ok = ok && ftruncate(dev.fd, 4 << 20) == 0 && split_by(f, 3 << 20, 4096, 2 * SMALL_WRITES) == -1;
+	CHECK("file: not in what it has grown by, which is not mapped", ok);
 	backend_file.close(&dev);
 }
 
@@ -655,6 +708,7 @@ static void test_file(void)
 	test_file_flush();
 	test_file_slow();
 	test_file_place();
+	test_file_split();
 	dev.used = true;
 	backend_file.close(&dev);
 	CHECK("file: stays when its device has been in use", stat(path, &st) == 0);
