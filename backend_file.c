@@ -66,7 +66,7 @@
 #define WINDOW_AGAIN	0xfe		/* it was full before */
 #define WINDOW_FULL	0xff
 #define SMALL_WRITE	(16 << 10)	/* bytes, at most, of one that would rather have small folios */
-#define SMALL_WRITES	8		/* to a window until they are made, see window_split() */
+#define SMALL_WRITES	8		/* to a window in a second that are worth it, see window_split() */
 #define SLOW_MS		21		/* more than two ticks of the coarse clock at 100 Hz */
 #define SLOW_FOR_MS	1000
 #define SYNC_SLOW_US	2000		/* that an fdatasync may sleep, to be tried in the queue's thread again */
@@ -313,6 +313,60 @@ static int rw_try(const struct dev *dev, const struct io *io, off_t off)
 }
 
 /*
+ * Of a file that is neither ours nor ours to write, mincore() says that all of
+ * it is there, lest one learns what others read. Root's server has given up the
+ * capabilities that would count. So it is asked of a page beyond the end of the
+ * file as well. Kernel: can_do_mincore(), and cachestat() is no better.
+ */
+static bool mincore_lies(const struct file *f)
+{
+	unsigned char in = 1;
+
+	return mincore(f->beyond, f->page, &in) || in & 1;
+}
+
+static bool window_cached(const struct file *f, const char *p, uint64_t len)
+{
+	unsigned char in[WINDOW / 4096];
+
+	if (mincore((void *)p, len, in))
+		return false;
+	for (uint64_t i = 0; i < (len + f->page - 1) / f->page; i++)
+		if (!(in[i] & 1))
+			return false;
+	return true;
+}
+
+/*
+ * ext4 looks at all blocks of a folio for each write to it, and for each sync of
+ * it: in one of 1 MiB that is more than a small write itself. Large writes are the
+ * slower the smaller the folios are. The kernel makes small ones of a large one
+ * that a part of is said to be cold, if it is clean and only this mapping has it.
+ * So where a window has had many small WRITEs in a second, the first one in a
+ * later second says so of its page beforehand, if that is in memory.
+ * Kernel: madvise_cold_or_pageout_pte_range()
+ */
+static void window_split(struct file *f, const struct io *io)
+{
+	uint32_t *entry = &f->windows[(f->base + io->off) / WINDOW - f->base / WINDOW].small;
+	const uint32_t small = __atomic_load_n(entry, __ATOMIC_RELAXED), now = coarse_second() << 8;
+	const uint8_t count = (uint8_t)small;
+	char *p = f->map + io->off;
+
+	if (small - count == now) {
+		if (count < SMALL_WRITES)
+			__atomic_store_n(entry, small + 1, __ATOMIC_RELAXED);
+		return;
+	}
+	__atomic_store_n(entry, now + 1, __ATOMIC_RELAXED);
+	if (count < SMALL_WRITES)
+		return;
+	p -= (uintptr_t)p & (f->page - 1);
+	if (!mincore_lies(f) && window_cached(f, p, f->page) && madvise(p, f->page, MADV_POPULATE_READ) == 0)
+		(void)madvise(p, f->page, MADV_COLD);
+}
+
+/*
  * pread() or pwrite(). A write may be made to wait until pages have been
  * written to disk, and all other requests with it, so once that has taken long
  * they go to the ring's workers for a while. It may as well have waited for a
@@ -334,6 +388,8 @@ static int rw_inline(const struct dev *dev, struct file *f, const struct io *io,
 		return -EAGAIN;
 	doubt = start < __atomic_load_n(&f->doubt_until, __ATOMIC_RELAXED);
 	slept = doubt ? times_slept() : 0;
+	if (f->splits && io->len <= SMALL_WRITE && io->off < f->mapped)
+		window_split(f, io);
 	ret = pwrite(dev->fd, io->buf, io->len, off);
 	if (ret < 0)
 		return -errno;
@@ -379,37 +435,12 @@ static int file_try_sync(struct queue *q, struct file *f, const struct io *io)
 	return ret;
 }
 
-/*
- * Of a file that is neither ours nor ours to write, mincore() says that all of
- * it is there, lest one learns what others read. Root's server has given up the
- * capabilities that would count. So it is asked of a page beyond the end of the
- * file as well. Kernel: can_do_mincore(), and cachestat() is no better.
- */
-static bool mincore_lies(const struct file *f)
-{
-	unsigned char in = 1;
-
-	return mincore(f->beyond, f->page, &in) || in & 1;
-}
-
 /* Can all of this be read without waiting? To know it costs the reading. */
 static bool window_reads(const struct dev *dev, const struct file *f, uint64_t from, uint64_t len)
 {
 	unsigned n = (unsigned)((len + sizeof(f->trash) - 1) / sizeof(f->trash));
 
 	return rw_nowait(SYS_preadv2, dev->fd, f->window, n, from) >= (int)len;
-}
-
-static bool window_cached(const struct file *f, const char *p, uint64_t len)
-{
-	unsigned char in[WINDOW / 4096];
-
-	if (mincore((void *)p, len, in))
-		return false;
-	for (uint64_t i = 0; i < (len + f->page - 1) / f->page; i++)
-		if (!(in[i] & 1))
-			return false;
-	return true;
 }
 
 /*
@@ -453,33 +484,6 @@ static bool map_has(const struct dev *dev, struct file *f, const struct io *io)
 		count = window_full(dev, f, window) ? WINDOW_FULL : WINDOW_TRIES_READ;
 	__atomic_store_n(entry, now | count, __ATOMIC_RELAXED);
 	return count == WINDOW_FULL && (off + io->len - 1) / WINDOW == window;
-}
-
-/*
- * ext4 looks at all blocks of a folio for each write to it, and for each sync of
- * it: in one of 1 MiB that is more than a small write itself. Large writes are the
- * slower the smaller the folios are. The kernel makes small ones of a large one
- * that a part of is said to be cold, if it is clean and only this mapping has it.
- * So where a window has seen small WRITEs the next one says so of its page
- * beforehand, once in a second, if the page is in memory: it is not waited for.
- * Kernel: madvise_cold_or_pageout_pte_range()
- */
-static void window_split(struct file *f, const struct io *io)
-{
-	uint32_t *entry = &f->windows[(f->base + io->off) / WINDOW - f->base / WINDOW].small;
-	const uint32_t small = __atomic_load_n(entry, __ATOMIC_RELAXED), now = coarse_second() << 8;
-	char *p = f->map + io->off;
-
-	if (small == now + SMALL_WRITES)
-		return;
-	if ((uint8_t)small < SMALL_WRITES) {
-		__atomic_store_n(entry, small + 1, __ATOMIC_RELAXED);
-		return;
-	}
-	__atomic_store_n(entry, now, __ATOMIC_RELAXED);
-	p -= (uintptr_t)p & (f->page - 1);
-	if (!mincore_lies(f) && window_cached(f, p, f->page) && madvise(p, f->page, MADV_POPULATE_READ) == 0)
-		(void)madvise(p, f->page, MADV_COLD);
 }
 
 /*
@@ -557,8 +561,6 @@ static int file_try(const struct dev *dev, struct file *f, struct io *io)
 		__atomic_store_n(&f->write_how, f->never_waits ? HOW_RING : HOW_INLINE, __ATOMIC_RELAXED);
 		break;
 	case HOW_INLINE:
-		if (f->splits && io->op == UBLK_IO_OP_WRITE && io->len <= SMALL_WRITE && io->off < f->mapped)
-			window_split(f, io);
 		return rw_inline(dev, f, io, off);
 	}
 	return -EAGAIN;

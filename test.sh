@@ -239,17 +239,19 @@ bench_vm() {
 		esac
 		printf '%s\n' "$1" >&2
 	}
-	VM_ENV="$* ${VM_ENV:-}" CASE_TIMEOUT=${CASE_TIMEOUT:-1700} VM_TIMEOUT=${VM_TIMEOUT:-1800} vm_boot "$kernel" tests/bench.sh
+	VM_ENV="$* ${VM_ENV:-}" CASE_TIMEOUT=${CASE_TIMEOUT:-3500} VM_TIMEOUT=${VM_TIMEOUT:-3600} vm_boot "$kernel" tests/bench.sh
 }
 
 # bench, bench-smp: tables on stdout; the first leaves its figures in build/bench.json and build/bench.svg
 bench() {
 	local kernel cpus
 	vm_need
+	vm_need musl-tools
 	kernel=$(vm_kernel "${KERNEL:-newest}")
 	bash tests/unit-null.sh "$WORK/ublk-null" >/dev/null
 	"${CC:-gcc}" -O2 -Wall -Wextra -static -I. tests/stop-and-del.c uring.c -o "$WORK/stop-and-del"
-	VM_FILES="$WORK/ublk-null:/bin/ublk-null $WORK/stop-and-del:/bin/stop-and-del ${VM_FILES:-}"
+	make -s CC=musl-gcc O="$WORK/musl" strip
+	VM_FILES="$WORK/ublk-null:/bin/ublk-null $WORK/musl/ublk:/bin/ublk-musl $WORK/stop-and-del:/bin/stop-and-del ${VM_FILES:-}"
 	if [ "$mode" = bench ]; then
 		mkdir -p build
 		# one processor, and its clock goes on by a nanosecond for each instruction

@@ -2035,6 +2035,7 @@ int probe_fork(struct server *s)
 	struct probe_order order;
 	int fds[2], ret;
 
+	s->ctrl.step = STEP_DAEMON;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
 		return -errno;
 	s->probe_pid = fork_plain();
@@ -2052,7 +2053,7 @@ int probe_fork(struct server *s)
 	stdio_to_null();
 	if (dup2(fds[1], 3) < 0)	/* in place of what was opened first, which is never the control node */
 		_exit(EXIT_FAILURE);
-	fds_close_but(4, s->ctrl.fd);
+	fds_close_but(4, s->ctrl.fd);	/* also the caller's /dev: it makes no nodes */
 	if (read(3, &order, sizeof(order)) != sizeof(order))
 		_exit(0);	/* the server had no need of it */
 	answer = probe_start(&order, s->ctrl.fd);

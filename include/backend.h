@@ -142,6 +142,7 @@ struct backend {
 	 * Take the options, get hold of the storage, fill in *dev. Returns 0 or
 	 * -errno, holding nothing; *why is then a few words for the user, or
 	 * NULL when the errno says it all. Called once, before any thread.
+	 * Without a path or --load the caller's mounts may have been left.
 	 */
 	int (*open)(struct dev *dev, const struct options *o, const char **why);
 

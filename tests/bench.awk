@@ -7,10 +7,11 @@ BEGIN {
 	group("A file in memory", "loop-tmpfs file-tmpfs")
 	group("A file on ext4, through the page cache", "loop-ext4 file-ext4 file-ext4-zc")
 	group("The same, nothing written back meanwhile, no autogroups", "quiet-loop-ext4 quiet-file-ext4")
+	group("The same, 4k writes to all of it before", "after-loop-ext4 after-file-ext4")
 	group("A file on ext4, direct", "loop-ext4-direct file-ext4-direct file-ext4-direct-copy")
 	group("null_blk, direct", "loop-null_blk file-null_blk file-null_blk-copy")
 	label["brd"] = "brd"; label["loop-tmpfs"] = "loop on tmpfs"; label["file-tmpfs"] = "ublk file on tmpfs"; label["mem"] = "ublk mem"
-	label["quiet-loop-ext4"] = "loop"; label["quiet-file-ext4"] = "ublk file"
+	label["quiet-loop-ext4"] = label["after-loop-ext4"] = "loop"; label["quiet-file-ext4"] = label["after-file-ext4"] = "ublk file"
 	label["null"] = "README's null backend"; label["kublk"] = "kublk null"
 	label["loop-ext4"] = "loop"; label["file-ext4"] = "ublk file"; label["file-ext4-zc"] = "ublk file --zero-copy=on"
 	label["loop-ext4-direct"] = label["loop-null_blk"] = "loop --direct-io=on"
@@ -18,7 +19,7 @@ BEGIN {
 	label["file-ext4-direct-copy"] = label["file-null_blk-copy"] = "the same, --zero-copy=off"
 	label["mem-q2"] = "ublk mem --queues=2"; label["mem-q2-affinity"] = "the same, --cpu-affinity"
 	ratio("mem null"); ratio("mem kublk"); ratio("mem brd"); ratio("file-tmpfs loop-tmpfs")
-	ratio("file-ext4 loop-ext4"); ratio("quiet-file-ext4 quiet-loop-ext4"); ratio("file-ext4-direct loop-ext4-direct"); ratio("file-null_blk loop-null_blk")
+	ratio("file-ext4 loop-ext4"); ratio("quiet-file-ext4 quiet-loop-ext4"); ratio("after-file-ext4 after-loop-ext4"); ratio("file-ext4-direct loop-ext4-direct"); ratio("file-null_blk loop-null_blk")
 	split("randwrite-4k-64 randwrite-4k-1 randrw-4k-16 write-128k-16 randwrite-4k-16", syncs)
 	synced["randwrite-4k-64"] = "randwrite 4k qd64, fsync after 64"; synced["randwrite-4k-1"] = "randwrite 4k qd1, fsync after each"
 	synced["randrw-4k-16"] = "70% reads 4k qd16, fsync after 64"; synced["write-128k-16"] = "write 128k qd16, fsync after 16"
@@ -27,8 +28,8 @@ BEGIN {
 	split("brd mem loop-ext4 file-ext4 loop-sparse file-sparse", workers)
 	worker["brd"] = "brd"; worker["mem"] = "ublk mem"; worker["loop-ext4"] = "loop"; worker["file-ext4"] = "ublk file"
 	worker["loop-sparse"] = "loop, sparse"; worker["file-sparse"] = "ublk file, sparse"
-	split("losetup mem file driver nothing", lives)
-	life["losetup"] = "losetup"; life["mem"] = "ublk mem -d"; life["file"] = "ublk file -d"
+	split("losetup mem musl file driver nothing", lives)
+	life["losetup"] = "losetup"; life["mem"] = "ublk mem -d"; life["musl"] = "the same, built with musl"; life["file"] = "ublk file -d"
 	life["driver"] = "ublk mem -d; STOP_DEV and DEL_DEV alone"; life["nothing"] = "to start ublk, which does nothing"
 	split("untouched-randread-4k-64 untouched-randread-4k-1 untouched-read-128k-16 " \
 		"changed-randread-4k-64 changed-randread-4k-1 changed-read-128k-16 " \
@@ -74,7 +75,7 @@ function table(   g, i, n, w, row, part, any, top, under) {
 	for (g = 1; g <= nr_ratios; g++) {
 		split(ratios[g], row, " ")
 		if (!(row[1] in seen) || !(row[2] in seen)) continue
-		printf "%s / %s%s\n", label[row[1]], label[row[2]], row[1] ~ /null_blk/ ? ", null_blk" : row[1] ~ /quiet/ ? ", ext4, nothing written back" : row[1] ~ /ext4/ ? ", ext4" : ""
+		printf "%s / %s%s\n", label[row[1]], label[row[2]], row[1] ~ /null_blk/ ? ", null_blk" : row[1] ~ /quiet/ ? ", ext4, nothing written back" : row[1] ~ /after/ ? ", ext4, 4k writes before" : row[1] ~ /ext4/ ? ", ext4" : ""
 		for (w = 1; w in works; w++) {
 			top = figure[row[1], works[w]]
 			under = figure[row[2], works[w]]

@@ -10,7 +10,7 @@ randwrite-4k-1 --fsync=1
 randrw-4k-16 --rwmixread=70 --fsync=64
 write-128k-16 --fsync=16
 randwrite-4k-16 --fsync=16"
-ROWS=${BENCH_ROWS:-brd,loop-tmpfs,file-tmpfs,mem,null,loop-ext4,file-ext4,file-ext4-zc,quiet-loop-ext4,quiet-file-ext4,sync-loop-ext4,sync-file-ext4,loop-ext4-direct,file-ext4-direct,file-ext4-direct-copy,loop-null_blk,file-null_blk,file-null_blk-copy,work-brd,work-mem,work-loop-ext4,work-file-ext4,work-loop-sparse,work-file-sparse,life-losetup,life-mem,life-file,life-driver,life-nothing,dm-snap-ext4,snap-ext4,dm-snap-brd,snap-brd,mem-64M,mem-1T,mem-1T-end,idle}
+ROWS=${BENCH_ROWS:-brd,loop-tmpfs,file-tmpfs,mem,null,loop-ext4,file-ext4,file-ext4-zc,quiet-loop-ext4,quiet-file-ext4,after-loop-ext4,after-file-ext4,sync-loop-ext4,sync-file-ext4,loop-ext4-direct,file-ext4-direct,file-ext4-direct-copy,loop-null_blk,file-null_blk,file-null_blk-copy,work-brd,work-mem,work-loop-ext4,work-file-ext4,work-loop-sparse,work-file-sparse,life-losetup,life-mem,life-musl,life-file,life-driver,life-nothing,dm-snap-ext4,snap-ext4,dm-snap-brd,snap-brd,mem-64M,mem-1T,mem-1T-end,idle}
 # kublk, the server of the kernel's own tests, if the caller has brought one
 [ ! -e /bin/kublk ] || ROWS=$ROWS,kublk
 export DM_DISABLE_UDEV=1 # dmsetup makes its nodes itself
@@ -38,6 +38,26 @@ report() {
 	iops=$(fio_iops "$@") || exit
 	echo "bench: $row $work $iops"
 }
+# settle WORKLOAD [OPTION...]: twice, uncounted: what is done once for each page is over then
+settle() {
+	local work=$1 seed
+	shift
+	for seed in 1 2; do
+		fio_iops "$dev" "$work" --randseed=$seed "$@" >/dev/null || exit
+		sync
+		sleep 2 # what is known of the page cache is so for a second
+	done
+}
+# settled ROW DISK WORKLOAD [OPTION...]: a file through the page cache, on a disk of its own, as what one workload leaves
+# there, folios small or large, is not to count for the next
+settled() {
+	local row=$1 disk=$2 work=$3
+	shift 3
+	make "$disk"
+	settle "$work" "$@"
+	report "$row" "$work" "$dev" "$work" "$@"
+	$undo
+}
 fill() { dd if=/dev/zero of="$1" bs=1M count=256 oflag=direct conv=notrunc,fsync 2>/dev/null || die "cannot fill $1"; }
 
 make_loop() { dev=$(losetup -f --show "$@") || die "losetup $*"; undo="losetup -d $dev"; }
@@ -51,15 +71,18 @@ make_dm() {
 	dev=/dev/mapper/snap undo="gone_dm ${undo#true}"
 }
 gone_dm() { dmsetup remove snap && "$@"; }
-# new_image: in large folios of the page cache, as dd and cp leave a file, and writeback of a filesystem upon it
+# new_image: in large folios of the page cache, as dd and cp leave a file, and writeback of a filesystem upon it. In place:
+# what is removed would go on taking memory of the disk below
 new_image() {
-	rm -f /mnt/image && dd if=/dev/zero of=/mnt/image bs=1M count=256 2>/dev/null && sync || die "no image"
+	echo 1 >/proc/sys/vm/drop_caches
+	dd if=/dev/zero of=/mnt/image bs=1M count=256 conv=notrunc 2>/dev/null && sync || die "no image"
 }
 new_sparse() { rm -f /mnt/sparse && truncate -s $SIZE /mnt/sparse; }
 
 # make ROW: set dev to the row's disk, full of zeroes, and undo to the command that removes it
 make() {
 	undo=true
+	case $1 in loop-ext4* | file-ext4* | *snap-ext4) new_image ;; esac
 	case $1 in
 	brd) dev=/dev/ram0 ;;
 	loop-tmpfs) make_loop /tmp/image ;;
@@ -128,15 +151,12 @@ row_snapshot() {
 
 row_sync() {
 	local work
-	make "${1#sync-}"
 	while read -r work words; do
 		# shellcheck disable=SC2086 # words of fio
-		report "$1" "$work" "$dev" "$work" $words
-		sync
+		settled "$1" "${1#sync-}" "$work" $words
 	done <<-END
 		$SYNCED
 	END
-	$undo
 }
 
 # as a machine is where nothing is written back while a figure is taken, and tasks are not grouped by session
@@ -144,20 +164,25 @@ quiet() {
 	echo "$1" >/proc/sys/kernel/sched_autogroup_enabled
 	echo "$2" >/proc/sys/vm/dirty_writeback_centisecs
 }
-# works ROW: all workloads on the disk that there is
-works() {
+row_cached() {
 	local work
+	for work in $(echo "$WORKLOADS" | tr , ' '); do settled "$1" "${1#quiet-}" "$work"; done
+}
+# each on what small writes have left
+row_after() {
+	local work
+	make "${1#after-}"
+	settle randwrite-4k-64
 	for work in $(echo "$WORKLOADS" | tr , ' '); do
 		report "$1" "$work" "$dev" "$work"
 		sync
 	done
+	$undo
 }
 row_quiet() {
-	make "${1#quiet-}"
 	quiet 0 0
-	works "$1"
+	row_cached "$1"
 	quiet 1 500
-	$undo
 }
 
 now_us() { echo $(($(date +%s%N) / 1000)); }
@@ -167,7 +192,7 @@ step() {
 	shift 2
 	from=$(now_us)
 	"$@" >/tmp/step.out 2>&1 || die "$row: $*: $(cat /tmp/step.out)"
-	echo "bench: $row $what $(($(now_us) - from))"
+	echo "$row $what $(($(now_us) - from))" >>/tmp/steps
 }
 
 # What is done with a disk, from mkfs to umount: 3,000 files in 60 directories, 60 MB
@@ -180,15 +205,15 @@ files_make() {
 	done
 	tar cf /tmp/files.tar -C /tmp files && rm -rf /tmp/files || die "no files"
 }
-row_work() {
+work() {
 	files_make
 	case $1 in
 	work-brd) blkdiscard /dev/ram0 && dev=/dev/ram0 undo=true ;; # what is in memory is new
 	work-mem) make_ublk mem $SIZE ;;
-	work-*-ext4) new_image && make "${1#work-}" ;;
 	*) make "${1#work-}" ;;
 	esac
 	mkdir -p /fs
+	: >/tmp/steps
 	step "$1" mkfs mkfs.ext4 -q -b 4096 -E lazy_itable_init=0,lazy_journal_init=0 "$dev"
 	step "$1" mount mount "$dev" /fs
 	step "$1" untar tar xf /tmp/files.tar -C /fs
@@ -199,6 +224,12 @@ row_work() {
 	step "$1" trim fstrim /fs
 	step "$1" umount umount /fs
 	$undo
+}
+# the second time: who is the first to use a part of the disk below pays for it
+row_work() {
+	work "$1"
+	work "$1"
+	sed 's/^/bench: /' /tmp/steps
 }
 
 # What it takes to have a disk, and to have it no more: the middle of many. One that is told to go by
@@ -220,6 +251,7 @@ make_life() {
 	case $1 in
 	losetup) make_loop /mnt/image ;;
 	mem) make_ublk mem $SIZE ;;
+	musl) dev=$(ublk-musl mem $SIZE -d -q) && undo="ublk-musl stop -q $dev" || die "ublk-musl mem" ;;
 	file) make_ublk file /mnt/image ;;
 	driver) make_ublk mem $SIZE && undo="gone_driver ${dev#/dev/ublkb}" ;;
 	nothing) dev=$(ublk help) undo="ublk help" ;; # to start a program takes its time as well
@@ -243,17 +275,23 @@ row_idle() {
 }
 
 row() {
+	local work
 	case $1 in
 	mem-64M | mem-1T*) row_size "$1" ; return ;;
 	*snap-*) row_snapshot "$1" ; return ;;
 	sync-*) row_sync "$1" ; return ;;
 	quiet-*) row_quiet "$1" ; return ;;
+	after-*) row_after "$1" ; return ;;
 	work-*) row_work "$1" ; return ;;
+	*-ext4 | *-ext4-zc | *-tmpfs) row_cached "$1" ; return ;;
 	life-*) row_life "$1" ; return ;;
 	idle) row_idle ; return ;;
 	esac
 	make "$1"
-	works "$1"
+	for work in $(echo "$WORKLOADS" | tr , ' '); do
+		report "$1" "$work" "$dev" "$work"
+		sync
+	done
 	$undo
 }
 

@@ -387,6 +387,12 @@ static long split_by(struct file *f, uint64_t off, uint32_t len, unsigned times)
 	return cold ? (const char *)cold - f->map : -1;
 }
 
+/* As if the second of what is known of the first window had passed. */
+static void second_passes(struct file *f)
+{
+	f->windows[0].small -= 1 << 8;
+}
+
 static void test_file_split(void)
 {
 	struct dev dev = { .fd = -1 };
@@ -395,25 +401,33 @@ static void test_file_split(void)
 
 	file_q.dev = &dev;
 	f = dev.priv;
-	ok = ok && !f->splits && split_by(f, 8192, 4096, SMALL_WRITES + 1) == -1;
-	CHECK("file: folios are not split where it is of no use", ok);
+	ok = ok && !f->splits && split_by(f, 8192, 4096, SMALL_WRITES) == -1;
+	CHECK("file: folios are not split where it is of no use", ok && !f->windows[0].small);
 	f->splits = true;
-	ok = ok && split_by(f, 8192, 65536, 2 * SMALL_WRITES) == -1 && split_by(f, 8192, 4096, SMALL_WRITES) == -1;
-	CHECK("file: nor by large WRITEs, or a few small ones", ok);
-	ok = ok && split_by(f, 8192 + 512, 1024, 1) == 8192;
-	CHECK("file: by the next one, before it", ok);
-	ok = ok && split_by(f, 16384, 4096, SMALL_WRITES) == -1;
+	ok = ok && split_by(f, 65536, 65536, 2 * SMALL_WRITES) == -1;
+	CHECK("file: nor by large WRITEs", ok && !f->windows[0].small);
+	f->windows[0].small = coarse_second() << 8;
+	ok = ok && split_by(f, 65536, 4096, SMALL_WRITES - 1) == -1;
+	second_passes(f);
+	CHECK("file: nor by a few small ones", ok && split_by(f, 65536, 4096, 1) == -1);
+	f->windows[0].small = coarse_second() << 8;
+	ok = ok && split_by(f, 65536, 4096, 2 * SMALL_WRITES) == -1;
+	second_passes(f);
+	CHECK("file: after many the next one does, in a later second", ok && split_by(f, 65536 + 512, 1024, 1) == 65536);
+	ok = ok && split_by(f, 65536, 4096, 1) == -1;
+	CHECK("file: once", ok);
 	f->windows[0].small = (coarse_second() << 8) + SMALL_WRITES;
-	ok = ok && split_by(f, 16384, 4096, 1) == -1;
-	CHECK("file: not again in the same second", ok);
-	f->windows[0].small -= 1 << 8;
-	CHECK("file: but later", ok && split_by(f, 16384, 4096, 1) == 16384);
-	ok = ok && split_by(f, 1 << 20, 65536, 1) == -1 && split_by(f, (1 << 20) + 4096, 4096, SMALL_WRITES) == -1 &&
-	     fallocate(dev.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 1 << 20, 1 << 20) == 0 && split_by(f, 1 << 20, 4096, 1) == -1;
-	CHECK("file: not where a page would have to be waited for", ok);
+	second_passes(f);
+	f->slow_until = coarse_ms() + 60000;
+	cold = NULL;
+	ok = ok && file_begin(UBLK_IO_OP_WRITE, 0) == IO_QUEUED_LAST && file_sqe() && file_end(4096) == 4096 && !cold;
+	f->slow_until = 0;
+	CHECK("file: not where a disk is slow", ok && split_by(f, 65536, 4096, 1) == 65536);
+	f->windows[1].small = ((coarse_second() - 1) << 8) + SMALL_WRITES;
+	CHECK("file: nor where a page would have to be waited for", ok && split_by(f, 1 << 20, 4096, 1) == -1);
 	dev.size += 1 << 20;
 	ok = ok && ftruncate(dev.fd, 4 << 20) == 0 && split_by(f, 3 << 20, 4096, 2 * SMALL_WRITES) == -1;
-	CHECK("file: not in what it has grown by, which is not mapped", ok);
+	CHECK("file: nor in what it has grown by, which is not mapped", ok && !f->windows[3].small);
 	backend_file.close(&dev);
 }
 
