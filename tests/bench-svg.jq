@@ -12,6 +12,7 @@ def groups: figures as $f | [
 		["write 4k, one at a time", rate($f; "file-ext4"; "loop-ext4"; "randwrite-4k-1")],
 		["read 128k", rate($f; "file-ext4"; "loop-ext4"; "read-128k-16")],
 		["write 128k", rate($f; "file-ext4"; "loop-ext4"; "write-128k-16")],
+		["write 128k, after 4k writes", rate($f; "after-file-ext4"; "after-loop-ext4"; "write-128k-16")],
 		["write 4k, each with fsync", rate($f; "sync-file-ext4"; "sync-loop-ext4"; "randwrite-4k-1")],
 		["write 4k, fsync after 64", rate($f; "sync-file-ext4"; "sync-loop-ext4"; "randwrite-4k-64")],
 		["mkfs, untar, sync, read, rm", time($f; "work-file-ext4"; "work-loop-ext4")]],

@@ -38,12 +38,11 @@ report() {
 	iops=$(fio_iops "$@") || exit
 	echo "bench: $row $work $iops"
 }
-# settle WORKLOAD [OPTION...]: twice, uncounted: what is done once for each page is over then
+# settle WORKLOAD: the like of it once for each block, twice, uncounted: what is done once for each page is over then
 settle() {
-	local work=$1 seed
-	shift
+	local seed
 	for seed in 1 2; do
-		fio_iops "$dev" "$work" --randseed=$seed "$@" >/dev/null || exit
+		fio_iops "$dev" "${1%-*}-64" --norandommap=0 --io_size=$SIZE --randseed=$seed >/dev/null || exit
 		sync
 		sleep 2 # what is known of the page cache is so for a second
 	done
@@ -54,7 +53,7 @@ settled() {
 	local row=$1 disk=$2 work=$3
 	shift 3
 	make "$disk"
-	settle "$work" "$@"
+	settle "$work"
 	report "$row" "$work" "$dev" "$work" "$@"
 	$undo
 }
