@@ -57,7 +57,7 @@ lost() {	# what is dirty and has no place any more
 	truncate -s 3G big && ublk file big --snapshot -d -q >/dev/null || return
 	dd if=/dev/zero of=/dev/ublkb0 bs=1M count=700 2>/dev/null
 	st=0; ublk commit 0 2>err || st=$?
-	[ $st = 1 ] && grep -q 'is full' err && [ "$(stat -c %b big)" = 0 ] || { echo "status $st"; cat err; return 1; }
+	[ $st = 1 ] && grep -q 'memory full' err && [ "$(stat -c %b big)" = 0 ] || { echo "status $st"; cat err; return 1; }
 	ublk stop 0 2>/dev/null; rm big
 }
 check "memory is full, and what is dirty cannot be written: no commit" lost
