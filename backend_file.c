@@ -259,6 +259,12 @@ static uint32_t coarse_second(void)
 	return (uint32_t)(coarse_ms() >> 10);
 }
 
+/* The one that a byte of the device, which is mapped, lies in. */
+static struct window *window_of(const struct file *f, uint64_t off)
+{
+	return &f->windows[(f->base + off) / WINDOW - f->base / WINDOW];
+}
+
 /* The windows of the mapping that a range touches are not to be gone by for the rest of this second. */
 static void map_doubt(struct file *f, uint64_t off, uint64_t len)
 {
@@ -348,7 +354,7 @@ static bool window_cached(const struct file *f, const char *p, uint64_t len)
  */
 static void window_split(struct file *f, const struct io *io)
 {
-	uint32_t *entry = &f->windows[(f->base + io->off) / WINDOW - f->base / WINDOW].small;
+	uint32_t *entry = &window_of(f, io->off)->small;
 	const uint32_t small = __atomic_load_n(entry, __ATOMIC_RELAXED), now = coarse_second() << 8;
 	const uint8_t count = (uint8_t)small;
 	char *p = f->map + io->off;
@@ -472,7 +478,7 @@ static bool window_full(const struct dev *dev, struct file *f, uint64_t window)
 static bool map_has(const struct dev *dev, struct file *f, const struct io *io)
 {
 	const uint64_t off = f->base + io->off, window = off / WINDOW;
-	uint32_t *entry = &f->windows[window - f->base / WINDOW].seen;
+	uint32_t *entry = &window_of(f, io->off)->seen;
 	const uint32_t now = coarse_second() << 8;
 	const uint8_t tries = __atomic_load_n(&f->tries, __ATOMIC_RELAXED);
 	uint32_t seen = __atomic_load_n(entry, __ATOMIC_RELAXED);
@@ -778,9 +784,9 @@ static uint32_t fs_of(int fd)
 }
 
 /* A file on a filesystem that is on a disk, and in the kernel. */
-static bool is_of_disk(int fd, const struct stat *st)
+static bool is_of_disk(uint32_t fs, const struct stat *st)
 {
-	return S_ISREG(st->st_mode) && major(st->st_dev) && fs_of(fd) != FUSE_MAGIC;
+	return S_ISREG(st->st_mode) && major(st->st_dev) && fs != FUSE_MAGIC;
 }
 
 /*
@@ -1076,10 +1082,9 @@ static void file_map(struct dev *dev, struct file *f, bool takes)
  * through the page cache a copy costs less than registering the client's
  * pages, and lets this thread ask the cache itself.
  */
-static void file_choose(struct dev *dev, const struct options *o, struct file *f, const struct stat *st, bool direct)
+static void file_choose(struct dev *dev, const struct options *o, struct file *f, const struct stat *st, uint32_t fs, bool direct)
 {
 	const bool auto_on = direct || o->zero_copy == ZERO_COPY_ON;
-	const uint32_t fs = f->is_bdev ? 0 : fs_of(dev->fd);	/* of a disk it is its node's: devtmpfs has the number of tmpfs */
 	struct io one = { .op = UBLK_IO_OP_READ, .len = dev->block_size };
 	char block[4096];
 
@@ -1094,7 +1099,7 @@ static void file_choose(struct dev *dev, const struct options *o, struct file *f
 	else if (fs == TMPFS_MAGIC || fs == RAMFS_MAGIC)
 		f->read_how = f->write_how = HOW_INLINE;
 	f->cached = f->read_how != HOW_RING;
-	f->syncs_here = f->cached && !f->never_waits && (f->write_how == HOW_INLINE || is_of_disk(dev->fd, st));
+	f->syncs_here = f->cached && !f->never_waits && (f->write_how == HOW_INLINE || is_of_disk(fs, st));
 	if (f->cached)
 		file_map(dev, f, f->write_how == HOW_INLINE && !dev->read_only && !o->snapshot && st->st_uid == geteuid());
 	f->splits = f->map && fs == EXT4_MAGIC;
@@ -1184,11 +1189,12 @@ static int file_open(struct dev *dev, const struct options *o, const char **why)
 		direct = o->direct && file_direct(dev, o, &st, f);
 	if (!ret)
 		ret = file_measure(dev, o, why);
+	/* of a disk it would be its node's: devtmpfs has the number of tmpfs */
+	fs = f->is_bdev ? 0 : fs_of(dev->fd);
 	/* a lock on CIFS keeps out even our own other descriptions */
-	fs = fs_of(dev->fd);
 	dev->syncs = !ret && !dev->read_only && !o->snapshot && fs != CIFS_MAGIC && fs != SMB2_MAGIC;
 	if (!ret)
-		file_choose(dev, o, f, &st, direct);
+		file_choose(dev, o, f, &st, fs, direct);
 	if (!ret)
 		file_probe_punch(dev, &st, f);
 	if (ret)
