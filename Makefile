@@ -49,7 +49,7 @@ override CFLAGS += -I. -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Wall -We
 override CFLAGS += -ffunction-sections -fdata-sections -fno-pie -fno-unwind-tables -fno-asynchronous-unwind-tables
 # small again: what the loader would make read-only starts at a page, and here that is not a sixth of a KiB;
 # nor does what is written to: a page of the file that has both is mapped twice
-override LDFLAGS += $(if $(findstring musl,$(CC)),-Wl$(comma)-z$(comma)norelro -Wl$(comma)-z$(comma)common-page-size=64) -static -pthread -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,--build-id=none
+override LDFLAGS += $(if $(findstring musl,$(CC)),-Wl$(comma)-z$(comma)norelro -Wl$(comma)-z$(comma)common-page-size=64 -Wl$(comma)--sort-section=alignment) -static -pthread -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,--build-id=none
 
 all: $(program)
 
@@ -127,7 +127,7 @@ dist:
 	cd build/dist && sha256sum ublk-* | tee SHA256SUMS
 
 strip: $(program)
-	$(CROSS)strip -R .comment $(program)
+	$(CROSS)strip -R .comment $(if $(findstring musl,$(CC)),-R .eh_frame) $(program)
 
 clean:
 	rm -rf ublk build

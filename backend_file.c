@@ -466,7 +466,10 @@ static bool window_full(const struct dev *dev, struct file *f, uint64_t window)
 	__atomic_store_n(&f->tries, lies ? WINDOW_TRIES_READ : WINDOW_TRIES, __ATOMIC_RELAXED);
 	if (fstat(dev->fd, &st) || (!f->is_bdev && (uint64_t)st.st_size < to))
 		return false;
-	return lies ? window_reads(dev, f, from, to - from) : window_cached(f, p, to - from);
+	if (lies)
+		return window_reads(dev, f, from, to - from);
+	/* who reads on and on has not come to its end yet, and to look at all of it takes a while */
+	return window_cached(f, p + (to - 1 - from) / f->page * f->page, 1) && window_cached(f, p, to - from);
 }
 
 /*

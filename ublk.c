@@ -121,7 +121,9 @@ static uint64_t user_data_pack(enum kind kind, unsigned tag)
 #define HAND_OVER		16	/* SQEs of the backend that are worth a system call: see queue_reap() */
 #define TASK_WORK		20	/* events that become CQEs in one system call, if there are so many */
 #define MAX_ROUNDS		3	/* that a commit is held for: see queue_turn() */
-#define SPARE_BUFS		2	/* see io_take_buf() */
+#define FULL_BUFS		2	/* see io_find_buf() */
+#define TAKE_MEMORY		(1U << 20) /* bytes that a queue may take for its buffers without another look */
+#define GET_DATA_MAX		(1U << 20) /* bytes that the driver copies to buffers before they are dealt with */
 #define QUEUE_SPARE_SQES	8	/* besides two a tag: the polls of thread 0 */
 #define KEEP_MS			25000	/* see io_give_up() */
 #define LOOK_MS			1000U
@@ -163,12 +165,16 @@ struct queue {
 	struct uring ring;			/* hot as well, but behind what short instructions reach */
 
 	uint64_t iods_len;
-	char *bufs;				/* DATA_COPY, dev->bounce: one for each tag, and the spare ones */
+	char *bufs;				/* DATA_COPY, dev->bounce: as many as tags */
 	size_t buf_len;				/* of each: max_io and the backend's scratch */
-	bool spare_used[SPARE_BUFS];
-	unsigned spares_done;			/* bit i: the commit of what is in i has not reached the kernel */
-	struct io **waits;			/* for a spare buffer, the first one first */
+	uint32_t *rooms;			/* of each: bytes that memory has been taken for */
+	uint16_t *unused, *spent;		/* numbers of buffers, see io_find_buf() and queue_bufs() */
+	unsigned nr_unused, nr_spent;
+	uint32_t may_take;			/* bytes of memory, see queue_take_memory() */
+	uint32_t getting;			/* bytes, see GET_DATA_MAX */
+	struct io **waits;			/* for a buffer, the first one first */
 	unsigned nr_waits;
+	bool freed;				/* what they wait for may be there */
 	cpu_set_t cpus;				/* --cpu-affinity */
 	pthread_t thread;			/* not for queue 0 */
 	int err;				/* of queue_start() in its thread */
@@ -246,13 +252,14 @@ static inline void io_command(struct queue *q, struct io *io, enum kind kind, ui
 	memcpy(sqe->cmd, &cmd, sizeof(cmd));
 }
 
-/* The commit of what is in its spare buffer, if it has one, is on its way to the kernel. */
-static inline void io_spare_done(struct queue *q, struct io *io)
+/* The commit of what is in its buffer, if it has one, is on its way to the kernel. */
+static inline void io_spend_buf(struct queue *q, struct io *io)
 {
-	if (!io->spare)
+	if (!io->has_buf)
 		return;
-	q->spares_done |= 1U << (io->spare - 1);
-	io->spare = 0;
+	q->spent[q->nr_spent++] = io->nr_buf;
+	q->freed = true;
+	io->has_buf = false;
 }
 
 /*
@@ -269,7 +276,7 @@ static inline void io_commit(struct queue *q, struct io *io, int res)
 		res = 0;
 	if (res >= 0 && has_data && (uint32_t)res != io->len)
 		res = -EIO;
-	io_spare_done(q, io);
+	io_spend_buf(q, io);
 	io->state = IO_FETCHED;
 	io_command(q, io, KIND_IO, q->cmd_commit, res);
 }
@@ -305,19 +312,12 @@ static inline int io_check(const struct dev *dev, const struct io *io)
 	return 0;
 }
 
+/* Until queue() or io_take_buf() says better. */
 static void *io_default_buf(const struct queue *q, const struct io *io)
 {
-	switch (q->dev->data_path) {
-	case DATA_DIRECT:
-		if (!q->dev->bounce)
-			return q->s->sink;	/* until queue() says better */
-		/* fall through */
-	case DATA_COPY:
-		return q->bufs + io->tag * q->buf_len;
-	case DATA_ZERO_COPY:
-		break;
-	}
-	return NULL;
+	if (q->dev->data_path == DATA_ZERO_COPY)
+		return NULL;
+	return q->dev->bounce && !io->late ? q->bufs + io->tag * q->buf_len : q->s->sink;
 }
 
 /*
@@ -333,46 +333,65 @@ static inline void io_read_iod(const struct queue *q, struct io *io)
 	io->flags = iod.op_flags & ~0xffU;
 	io->off = fits ? iod.start_sector << SECTOR_SHIFT : UINT64_MAX;
 	io->len = io->op == UBLK_IO_OP_FLUSH ? 0 : iod.nr_sectors << SECTOR_SHIFT;
-	if (q->dev->data_path != DATA_ZERO_COPY)
-		io->buf = io->late ? q->s->sink : io_default_buf(q, io);
+	io->buf = io_default_buf(q, io);
+}
+
+/* Have room for len bytes, if there is memory: to look for it costs as much as some requests, so it is for more than one. */
+static void queue_take_memory(struct queue *q, uint32_t *room, uint32_t len)
+{
+	const uint32_t more = len - *room;
+	struct memory memory;
+
+	if (q->may_take < more) {
+		memory_get(&memory);
+		if (memory.left <= more + (int64_t)TAKE_MEMORY)
+			return;
+		q->may_take = more + TAKE_MEMORY;
+	}
+	q->may_take -= more;
+	*room = len;
 }
 
 /*
- * A buffer for the data of a READ or WRITE. Each tag has one, of which memory is
- * taken as far as it is used. Where little is left no more is taken: what would
- * free some may be this very request, to a swap file or of a dirty page. Then a
- * few spare ones go round that are there from the start. False: none is free,
- * and the request comes again when one is.
+ * A buffer for the data of a READ or WRITE, and what the backend wants besides: of
+ * the unused ones the one that was used last, so that few are, and what is
+ * copied twice is still in the CPU's cache. Memory is taken for as much of it as is
+ * used. Where little is left no more is taken: what would free some may be this
+ * very request, to a swap file or of a dirty page. Then those are used that
+ * have enough, and a few have from the start. False: none is to be had, and the
+ * request comes again when one is.
  */
 __attribute__((noinline))
 static bool io_find_buf(struct queue *q, struct io *io, int res)
 {
 	const uint32_t data = io->len < q->dev->max_io ? io->len : q->dev->max_io;
 	const uint32_t len = (io->op <= UBLK_IO_OP_WRITE ? data : 0) + q->dev->scratch;
-	struct memory memory;
+	const bool to_get = res == UBLK_IO_RES_NEED_GET_DATA;
+	unsigned i;
 
-	if (len <= io->room)
+	if (!len)
 		return true;
-	memory_get(&memory);
-	if (memory.left > (int64_t)len) {
-		io->room = len;
-		return true;
+	/* it may have one: of a WRITE that went to another tag, see io_is_another() */
+	if (io->has_buf)
+		q->unused[q->nr_unused++] = io->nr_buf;
+	i = to_get && q->getting && q->getting + io->len > GET_DATA_MAX ? 0 : q->nr_unused;
+	if (i && q->rooms[q->unused[i - 1]] < len)
+		queue_take_memory(q, &q->rooms[q->unused[i - 1]], len);
+	while (i && q->rooms[q->unused[i - 1]] < len)
+		i--;
+	io->has_buf = i;
+	if (!i) {
+		io->state = IO_WAITS;
+		io->res = res;
+		q->waits[q->nr_waits++] = io;
+		return false;
 	}
-	/* one may be there already: of a WRITE that went to another tag, see io_is_another() */
-	for (unsigned i = 0; i < SPARE_BUFS && !io->spare; i++) {
-		if (!q->spare_used[i]) {
-			q->spare_used[i] = true;
-			io->spare = i + 1;
-		}
-	}
-	if (io->spare) {
-		io->buf = q->bufs + (q->depth + io->spare - 1) * q->buf_len;
-		return true;
-	}
-	io->state = IO_WAITS;
-	io->res = res;
-	q->waits[q->nr_waits++] = io;
-	return false;
+	if (to_get)
+		q->getting += io->len;
+	io->nr_buf = q->unused[i - 1];
+	q->unused[i - 1] = q->unused[--q->nr_unused];
+	io->buf = q->bufs + io->nr_buf * q->buf_len;
+	return true;
 }
 
 static inline bool io_take_buf(struct queue *q, struct io *io, int res)
@@ -450,7 +469,7 @@ static inline void io_finish(struct queue *q, struct io *io, int res)
 /*
  * Without root the driver kills a server that has kept a request for 30 s, and
  * with it the device. So its client gets an error before that. What the request
- * has under way goes on in the tag's slot, with the tag's buffer; until that ends
+ * has under way goes on in the tag's slot, with its buffer; until that ends
  * (io_back()), the tag's commands and its next requests are a stand-in's, which
  * answers all of them with the same error.
  */
@@ -460,7 +479,7 @@ static void io_give_up(struct queue *q, struct io *io)
 
 	*late = *io;
 	late->late = true;
-	late->spare = 0;
+	late->has_buf = false;
 	late->buf = q->s->sink;
 	late->state = IO_SERVED;
 	__atomic_add_fetch(&q->s->lost, 1, __ATOMIC_RELAXED);
@@ -483,7 +502,7 @@ static void io_back(struct queue *q, struct io *io, int res)
 	io->state = res == IO_QUEUED || res == IO_QUEUED_LAST ? IO_SERVED : IO_FETCHED;
 	if (io->state != IO_FETCHED)
 		return;
-	io_spare_done(q, io);
+	io_spend_buf(q, io);
 	__atomic_sub_fetch(&q->s->lost, 1, __ATOMIC_RELAXED);
 }
 
@@ -670,7 +689,7 @@ static inline void io_event(struct queue *q, struct io *io, int res)
 		io_get_data(q, io);
 		return;
 	case UBLK_IO_RES_ABORT:
-		io_spare_done(q, io);
+		io_spend_buf(q, io);
 		io->state = IO_GONE;
 		q->live--;
 		return;
@@ -703,6 +722,10 @@ static bool io_is_another(const struct queue *q, const struct io *io)
 static void io_get_data_event(struct queue *q, struct io *io, int res)
 {
 	io_copy_ends(io);
+	if (io->has_buf && !io->placed) {
+		q->getting -= io->len;
+		q->freed = true;
+	}
 	if (io->state == IO_PAIRED)
 		q->expected--;
 	if (io->placed && (res != UBLK_IO_RES_OK || (io->state != IO_PAIRED && io_is_another(q, io))))
@@ -828,27 +851,22 @@ static void queue_commit_held(struct queue *q)
 	q->nr_held = 0;
 }
 
-static bool queue_spare_free(const struct queue *q)
-{
-	return memchr(q->spare_used, false, sizeof(q->spare_used));
-}
-
-/*
- * The kernel has what was in these spare buffers: others have waited for them.
- * All of those, as long as one is free: where there is memory again they take none.
- */
-static void queue_spares(struct queue *q)
+/* The kernel has what was in these buffers. Others have waited for one, or for their turn. */
+static void queue_bufs(struct queue *q)
 {
 	struct io *io;
 
-	for (unsigned i = 0; i < SPARE_BUFS; i++)
-		if (q->spares_done >> i & 1)
-			q->spare_used[i] = false;
-	q->spares_done = 0;
-	while (q->nr_waits && queue_spare_free(q)) {
+	while (q->nr_spent)
+		q->unused[q->nr_unused++] = q->spent[--q->nr_spent];
+	for (q->freed = false; q->nr_waits; ) {
 		io = q->waits[0];
 		memmove(q->waits, q->waits + 1, --q->nr_waits * sizeof(*q->waits));
 		io_event(q, io, io->res);
+		if (io->state != IO_WAITS)
+			continue;
+		memmove(q->waits + 1, q->waits, (q->nr_waits - 1) * sizeof(*q->waits));
+		q->waits[0] = io;
+		return;
 	}
 }
 
@@ -859,8 +877,8 @@ static void queue_entered(struct queue *q)
 	if (uring_sqes(&q->ring) && uring_last_taken(&q->ring)->flags & IOSQE_IO_LINK)
 		queue_die(q, "the kernel has no memory for requests");
 	q->backend_sqes = 0;
-	if (q->spares_done && !uring_sqes(&q->ring))
-		queue_spares(q);
+	if (q->freed && !uring_sqes(&q->ring))
+		queue_bufs(q);
 }
 
 static void queue_hand_over(struct queue *q)
@@ -1002,9 +1020,9 @@ static void queue_give_up(struct queue *q)
 static int queue_turn(struct queue *q, int timeout_ms)
 {
 	/* with these commits requests can go on that nothing else would come for */
-	const bool frees_spare = q->spares_done && q->nr_waits;
+	const bool frees = q->freed && q->nr_waits;
 	const bool look = q->late && (q->below || q->nr_waits) && (unsigned)timeout_ms > LOOK_MS;
-	int ret = queue_enter(q, frees_spare ? 0 : 1 + q->expected, look ? (int)LOOK_MS : timeout_ms);
+	int ret = queue_enter(q, frees ? 0 : 1 + q->expected, look ? (int)LOOK_MS : timeout_ms);
 
 	for (int i = 0; i < MAX_ROUNDS && q->nr_held && (uring_sqes(&q->ring) || q->reaped >= TASK_WORK); i++)
 		(void)queue_enter(q, 0, -1);	/* without a timeout there is no -ETIME */
@@ -1030,7 +1048,7 @@ static uint64_t iods_size(unsigned depth)
 
 static uint64_t bufs_size(const struct queue *q)
 {
-	return ((uint64_t)q->depth + SPARE_BUFS) * q->buf_len;
+	return (uint64_t)q->depth * q->buf_len;
 }
 
 static int queue_map_bufs(struct queue *q)
@@ -1048,15 +1066,22 @@ static int queue_map_bufs(struct queue *q)
 	(void)madvise(p, (size_t)len, MADV_NOHUGEPAGE);
 	/* nor be copied for a child that does not look at it */
 	(void)madvise(p, (size_t)len, MADV_DONTFORK);
-	if (q->dev->data_path == DATA_COPY)
-		memset(q->bufs + q->depth * q->buf_len, 0, SPARE_BUFS * q->buf_len);
+	if (q->dev->data_path != DATA_COPY)
+		return 0;
+	for (unsigned nr = q->depth; nr; nr--)
+		q->unused[q->nr_unused++] = (uint16_t)(nr - 1);
+	for (unsigned nr = 0; nr < FULL_BUFS && nr < q->depth; nr++) {
+		memset(q->bufs + nr * q->buf_len, 0, q->buf_len);
+		q->rooms[nr] = (uint32_t)q->buf_len;
+	}
 	return 0;
 }
 
-/* Of ios, without root as many again, and behind them held and waits. */
+/* Of ios, without root as many again, and behind them what else there is for each tag. */
 static uint64_t ios_size(const struct queue *q)
 {
-	return (uint64_t)q->depth * (sizeof(*q->ios) * (1 + q->s->o->unprivileged) + sizeof(*q->held) + sizeof(*q->waits));
+	return (uint64_t)q->depth * (sizeof(*q->ios) * (1 + q->s->o->unprivileged) + sizeof(*q->held) + sizeof(*q->waits) +
+				     sizeof(*q->rooms) + sizeof(*q->unused) + sizeof(*q->spent));
 }
 
 static int queue_map(struct queue *q)
@@ -1070,6 +1095,9 @@ static int queue_map(struct queue *q)
 	q->late = q->s->o->unprivileged ? q->ios + q->depth : NULL;
 	q->held = (struct io **)(q->ios + q->depth * (1 + q->s->o->unprivileged));
 	q->waits = q->held + q->depth;
+	q->rooms = (uint32_t *)(q->waits + q->depth);
+	q->unused = (uint16_t *)(q->rooms + q->depth);
+	q->spent = q->unused + q->depth;
 	p = pages_map(iods_size(q->depth), PROT_READ, MAP_SHARED | MAP_POPULATE, q->s->char_fd, q->q_id * stride);
 	if (!p)
 		return -errno;

@@ -334,7 +334,7 @@ int guard_of(int pid)
 	ppid = line && parse_digits(line, &n) ? (int)n : 0;
 	for (int i = 0; i < 2; i++) {
 		text_print(path, sizeof(path), "/proc/%d/exe", i ? ppid : pid);
-		if (readlink(path, exe[i], sizeof(exe[i]) - 1) < 0)
+		if (readlinkat(AT_FDCWD, path, exe[i], sizeof(exe[i]) - 1) < 0)
 			return 0;
 	}
 	return ppid > 1 && !strcmp(exe[0], exe[1]) ? ppid : 0;

@@ -54,7 +54,7 @@ enum { ZERO_COPY_AUTO, ZERO_COPY_ON, ZERO_COPY_OFF };
  * dev->data_path from the first request on.
  */
 enum data_path {
-	DATA_COPY,	/* through io->buf, a buffer that each tag has for itself; a READ
+	DATA_COPY,	/* through io->buf, a buffer that the request has to its end; a READ
 			   may be answered with io->buf set to other memory, as below */
 	DATA_DIRECT,	/* the kernel copies from and to memory that queue() names */
 	DATA_ZERO_COPY,	/* the client's own pages: registered buffer number io->tag of the ring */
@@ -110,8 +110,8 @@ struct io {
 	uint8_t op;			/* UBLK_IO_OP_* */
 	uint8_t state;			/* the loop's own */
 	int32_t res;			/* the loop's own */
-	uint32_t room;			/* the loop's own: bytes that its tag's buffer has taken */
-	uint32_t spare;			/* the loop's own: the spare buffer it has, from 1; 0: none */
+	uint16_t nr_buf;		/* the loop's own: the buffer that it has, if has_buf */
+	bool has_buf;
 	uint32_t done;			/* the backend's own: bytes finished */
 	bool copying;			/* the loop's own: see queue_copying() */
 	bool placed;			/* the loop's own: the data of a WRITE goes to where place() has said */

@@ -4,7 +4,6 @@
 
 #include <ctype.h>
 #include <string.h>
-#include <strings.h>
 
 const char *parse_digits(const char *s, uint64_t *value)
 {
@@ -43,9 +42,11 @@ bool parse_size(const char *s, uint64_t *value)
 	if (!u)
 		return false;
 	s++;
-	if (!strcasecmp(s, "b"))
+	if (toupper((unsigned char)*s) == 'I' && s[1])
+		s++;
+	else if (*s)
 		unit = 1000;
-	else if (*s && strcasecmp(s, "ib"))
+	if (*s && (toupper((unsigned char)*s) != 'B' || s[1]))
 		return false;
 	for (; u >= units; u--)
 		if (__builtin_mul_overflow(v, unit, &v))

@@ -204,7 +204,7 @@ files_make() {
 	done
 	tar cf /tmp/files.tar -C /tmp files && rm -rf /tmp/files || die "no files"
 }
-work() {
+row_work() {
 	files_make
 	case $1 in
 	work-brd) blkdiscard /dev/ram0 && dev=/dev/ram0 undo=true ;; # what is in memory is new
@@ -223,11 +223,6 @@ work() {
 	step "$1" trim fstrim /fs
 	step "$1" umount umount /fs
 	$undo
-}
-# the second time: who is the first to use a part of the disk below pays for it
-row_work() {
-	work "$1"
-	work "$1"
 	sed 's/^/bench: /' /tmp/steps
 }
 
@@ -319,8 +314,9 @@ truncate -s $SIZE /tmp/image && fill /dev/ram0
 dd if=/dev/zero of=/tmp/image bs=1M count=256 conv=notrunc 2>/dev/null
 if [ "${BENCH:-}" = smp ]; then quiet 0 0; smp; exit; fi
 modprobe null_blk nr_devices=1 gb=1 memory_backed=1 bs=512 || die "no null_blk"
-# or a kernel thread would go on making the filesystem while rows run
-mkfs.ext4 -q -b 4096 -E lazy_itable_init=0,lazy_journal_init=0 /dev/ram1 && mount /dev/ram1 /mnt || die "no ext4"
+# all there, or who is the first to use a part of it pays for that; nor is a kernel thread to go on making the filesystem
+dd if=/dev/zero of=/dev/ram1 bs=1M oflag=direct 2>/dev/null
+mkfs.ext4 -q -b 4096 -E nodiscard,lazy_itable_init=0,lazy_journal_init=0 /dev/ram1 && mount /dev/ram1 /mnt || die "no ext4"
 new_image
 for row in $(echo "$ROWS" | tr , ' '); do row "$row"; done
 umount /mnt

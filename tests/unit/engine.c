@@ -24,8 +24,12 @@ static struct dev test_dev = {
 };
 static struct server test_server;
 static char test_bufs[4 * (64 << 10)];
+static uint32_t test_rooms[4];
+static uint16_t test_unused[4], test_spent[4];
+static struct io *test_waits[4];
 static struct queue test_queue = {
 	.iods = test_iods, .dev = &test_dev, .s = &test_server, .bufs = test_bufs, .buf_len = 64 << 10,
+	.rooms = test_rooms, .unused = test_unused, .spent = test_spent, .waits = test_waits,
 };
 
 static int check_iod(unsigned op, uint64_t sector, uint32_t sectors)
@@ -69,6 +73,21 @@ static struct io test_ios[4], *test_held[4];
 static int backend_result;
 static unsigned completed;	/* calls of canned_complete() */
 static bool keep_held;		/* the turn goes on */
+static bool keep_spent;		/* the kernel has not seen the commits */
+
+/* No request is under way, and the next one is tag 1's. */
+static void fresh(void)
+{
+	memset(test_ios, 0, sizeof(test_ios));
+	for (uint16_t i = 0; i < 4; i++) {
+		test_ios[i].tag = i;
+		test_rooms[i] = 64 << 10;
+		test_unused[i] = 3 - i;
+	}
+	test_queue.nr_unused = 4;
+	test_queue.nr_spent = test_queue.nr_waits = test_queue.getting = 0;
+	test_queue.freed = false;
+}
 
 static int canned_queue(struct queue *q, struct io *io)
 {
@@ -93,6 +112,7 @@ static unsigned commands(struct fake *f, uint64_t user_data, int res, struct ubl
 	struct io_uring_cqe cqe = { .user_data = user_data, .res = res };
 	uint32_t before = f->ring.sq_tail;
 	const struct io_uring_sqe *sqe;
+	unsigned nr;
 
 	test_queue.ring = f->ring;
 	queue_dispatch(&test_queue, &cqe);
@@ -105,7 +125,12 @@ static unsigned commands(struct fake *f, uint64_t user_data, int res, struct ubl
 	memcpy(cmd, sqe->cmd, sizeof(*cmd));
 	*op = sqe->cmd_op;
 	fake_take(f, &f->ring);
-	return f->ring.sq_tail - before;
+	nr = f->ring.sq_tail - before;
+	test_queue.ring = f->ring;
+	if (!keep_spent)
+		queue_bufs(&test_queue);
+	f->ring = test_queue.ring;
+	return nr;
 }
 
 /* A request of op, 8 sectors long, answered with res: what is committed? */
@@ -116,7 +141,7 @@ static int committed(unsigned op, int res)
 	uint32_t cmd_op;
 
 	fake_init(&f, 0, 0);
-	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
+	fresh();
 	test_iods[1] = (struct ublksrv_io_desc){ .op_flags = op, .nr_sectors = 8 };
 	backend_result = res;
 	if (commands(&f, user_data_pack(KIND_IO, 1), 0, &cmd, &cmd_op) != 1 || cmd_op != 0x21 || cmd.tag != 1 ||
@@ -138,7 +163,7 @@ static void test_pairs(struct fake *f)
 	test_queue.can_pair = true;
 	test_queue.page = 4096;
 	backend_result = 4096;
-	*io = (struct io){ .tag = 1, .state = IO_FETCHED };
+	fresh();
 	ok = commands(f, news, 1, &cmd, &op) == 2 && op == 0x21 && cmd.result == 4096 && test_queue.expected == 1 &&
 	     commands(f, got, 0, &cmd, &op) == 0 && io->state == IO_FETCHED &&
 	     commands(f, news, 1, &cmd, &op) == 2 && commands(f, got, 0, &cmd, &op) == 0 &&
@@ -207,7 +232,7 @@ static void test_places(struct fake *f)
 	test_dev.data_path = DATA_COPY;
 	test_iods[1] = (struct ublksrv_io_desc){ .op_flags = UBLK_IO_OP_WRITE, .nr_sectors = 8 };
 	backend_result = -EIO;	/* whoever asks queue() sees that */
-	*io = (struct io){ .tag = 1, .state = IO_FETCHED };
+	fresh();
 	place_at = (void *)0x2000;
 	ok = commands(f, news, 1, &cmd, &op) == 2 && op == 0x21 && cmd.result == 4096 && test_queue.expected == 1 &&
 	     f->sqes[(f->ring.sq_tail - 2) & f->ring.sq_mask].cmd_op == 0x22 && io->buf == place_at &&
@@ -226,7 +251,7 @@ static void test_places(struct fake *f)
 	backend_result = 4096;
 	ok = commands(f, news, 1, &cmd, &op) == 2 && commands(f, news, -EBUSY, &cmd, &op) == 0 && !misplaced &&
 	     commands(f, got, 1, &cmd, &op) == 1 && misplaced == 1 && op == 0x22 && !io->placed &&
-	     cmd.addr == (uintptr_t)(test_bufs + (64 << 10)) && commands(f, got, 0, &cmd, &op) == 1 && cmd.result == 4096;
+	     cmd.addr == (uintptr_t)test_bufs && commands(f, got, 0, &cmd, &op) == 1 && cmd.result == 4096;
 	CHECK("place: where nothing could be copied the backend is told, and asked to write", ok && !test_queue.expected);
 	place_at = (void *)0x2800;
 	ok = commands(f, news, 1, &cmd, &op) == 1;
@@ -240,6 +265,84 @@ static void test_places(struct fake *f)
 	CHECK("place: not outside the device", ok);
 	test_queue.be = &canned;
 	test_iods[1] = (struct ublksrv_io_desc){ .op_flags = UBLK_IO_OP_WRITE, .nr_sectors = 8 };
+}
+
+/* A WRITE of 8 sectors comes for a tag: where is its data to go? 0: it waits. */
+static uint64_t buf_for(struct fake *f, unsigned tag)
+{
+	struct ublksrv_io_cmd cmd;
+	uint32_t op;
+
+	test_iods[tag] = (struct ublksrv_io_desc){ .op_flags = UBLK_IO_OP_WRITE, .nr_sectors = 8, .start_sector = 8 * tag };
+	if (!commands(f, user_data_pack(KIND_IO, tag), 1, &cmd, &op))
+		return test_ios[tag].state == IO_WAITS ? 0 : UINT64_MAX;
+	return op == 0x22 && cmd.tag == tag ? cmd.addr : UINT64_MAX;
+}
+
+/* The data of a tag's WRITE is there. Is it committed? */
+static bool buf_got(struct fake *f, unsigned tag)
+{
+	struct ublksrv_io_cmd cmd;
+	uint32_t op;
+
+	return commands(f, user_data_pack(KIND_GET_DATA, tag), 0, &cmd, &op) == 1 && op == 0x21 && cmd.tag == tag &&
+	       cmd.result == 4096;
+}
+
+/* Which commands has queue_bufs() given out for those who have waited? As digits, the tags. */
+static unsigned buf_waited(struct fake *f)
+{
+	const uint32_t before = f->ring.sq_tail;
+	unsigned tags = 0;
+
+	test_queue.ring = f->ring;
+	queue_bufs(&test_queue);
+	f->ring = test_queue.ring;
+	for (uint32_t i = before; i < f->ring.sq_tail; i++)
+		tags = 10 * tags + (unsigned)(f->sqes[i & f->ring.sq_mask].user_data >> 8);
+	fake_take(f, &f->ring);
+	return tags;
+}
+
+/* The buffers of DATA_COPY. */
+static void test_buffers(struct fake *f)
+{
+	const uint64_t first = (uintptr_t)test_bufs, second = first + (64 << 10);
+	bool ok;
+
+	test_dev.data_path = DATA_COPY;
+	test_queue.be = &canned;
+	backend_result = 4096;
+	fresh();
+	ok = buf_for(f, 1) == first && buf_for(f, 2) == second && buf_got(f, 1) && buf_for(f, 3) == first && buf_got(f, 3) &&
+	     buf_got(f, 2) && buf_for(f, 0) == second && buf_got(f, 0);
+	CHECK("buffers: the one that was used last is used first", ok && test_queue.nr_unused == 4);
+	fresh();
+	keep_spent = true;
+	ok = buf_for(f, 1) == first && buf_got(f, 1) && buf_for(f, 2) == second;
+	keep_spent = false;
+	ok = ok && buf_got(f, 2) && buf_for(f, 3) <= second;
+	CHECK("buffers: not used again before the kernel has seen the commit", ok);
+	fresh();
+	test_queue.getting = GET_DATA_MAX - 4096;
+	ok = buf_for(f, 1) == first && !buf_for(f, 2) && !buf_for(f, 3) && buf_got(f, 1);
+	test_queue.getting = 4096;
+	CHECK("buffers: not too much data is copied at a time", ok);
+	/* buf_got() has had both tried again: they had their turn */
+	fresh();
+	test_queue.nr_unused = 1;
+	ok = buf_for(f, 1) != 0 && !buf_for(f, 2) && !buf_for(f, 3) && !buf_waited(f);
+	keep_spent = true;
+	ok = ok && buf_got(f, 1) && buf_waited(f) == 2 && test_ios[3].state == IO_WAITS && buf_got(f, 2) && buf_waited(f) == 3 &&
+	     buf_got(f, 3) && !test_queue.nr_waits;
+	keep_spent = false;
+	CHECK("buffers: who has waited longest is the first to have one", ok);
+	fresh();
+	test_rooms[0] = test_rooms[1] = test_rooms[2] = 0;
+	test_queue.may_take = 8192;
+	ok = buf_for(f, 1) == first && test_rooms[0] == 4096 && test_queue.may_take == 4096 && buf_got(f, 1) &&
+	     buf_for(f, 2) == first && test_queue.may_take == 4096 && buf_got(f, 2);
+	CHECK("buffers: memory is taken as far as they are used, once", ok);
 }
 
 /* What would be acknowledged although one that was given up may still undo it. */
@@ -278,7 +381,7 @@ static void test_chains(struct fake *f)
 	test_queue.few = true;
 	test_iods[1].op_flags = UBLK_IO_OP_READ;
 	backend_result = IO_QUEUED_LAST;
-	*io = (struct io){ .tag = 1, .state = IO_FETCHED };
+	fresh();
 	ok = commands(f, news, 0, &cmd, &op) == 2 && op == 0x21 && cmd.result == 4096 &&
 	     (f->sqes[(f->ring.sq_tail - 2) & f->ring.sq_mask].flags & chain) == chain &&
 	     !(f->sqes[(f->ring.sq_tail - 1) & f->ring.sq_mask].flags & chain) &&
@@ -331,7 +434,7 @@ static void test_commit(void)
 	      committed(UBLK_IO_OP_READ, 8192) == -EIO);
 
 	fake_init(&f, 0, 0);
-	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
+	fresh();
 	test_iods[1] = (struct ublksrv_io_desc){ .op_flags = UBLK_IO_OP_WRITE, .nr_sectors = 8 };
 	backend_result = IO_QUEUED;
 	CHECK("commit: not before the backend has finished, then once",
@@ -341,24 +444,24 @@ static void test_commit(void)
 	fake_init(&f, 0, 0);
 	backend_result = 4096;
 	test_dev.data_path = DATA_DIRECT;
-	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
+	fresh();
 	CHECK("get data, direct: asked for with the backend's address, then committed",
 	      commands(&f, user_data_pack(KIND_IO, 1), 1, &cmd, &op) == 1 && op == 0x22 && cmd.addr == 0x1000 &&
 	      commands(&f, user_data_pack(KIND_GET_DATA, 1), 0, &cmd, &op) == 1 && op == 0x21 && cmd.result == 4096);
-	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
+	fresh();
 	CHECK("get data, direct: a copy that fell short is an error",
 	      commands(&f, user_data_pack(KIND_IO, 1), 1, &cmd, &op) == 1 &&
 	      (test_iods[1].nr_sectors = 7) &&
 	      commands(&f, user_data_pack(KIND_GET_DATA, 1), 0, &cmd, &op) == 1 && cmd.result == -EIO);
 	test_dev.data_path = DATA_COPY;
 	test_iods[1].nr_sectors = 8;
-	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
+	fresh();
 	backend_result = -ENOSPC;
-	CHECK("get data, copy: into the tag's own buffer, and only then to the backend",
+	CHECK("get data, copy: into a buffer, and only then to the backend",
 	      commands(&f, user_data_pack(KIND_IO, 1), 1, &cmd, &op) == 1 && op == 0x22 &&
-	      cmd.addr == (uintptr_t)(test_bufs + (64 << 10)) &&
+	      cmd.addr == (uintptr_t)test_bufs &&
 	      commands(&f, user_data_pack(KIND_GET_DATA, 1), 0, &cmd, &op) == 1 && cmd.result == -ENOSPC);
-	test_ios[1] = (struct io){ .tag = 1, .state = IO_FETCHED };
+	fresh();
 	test_iods[1].start_sector = 1 << 20;
 	backend_result = 4096;
 	CHECK("get data, copy: a request outside the device is an error",
@@ -367,6 +470,7 @@ static void test_commit(void)
 	test_iods[1].start_sector = 0;
 	test_pairs(&f);
 	test_places(&f);
+	test_buffers(&f);
 	test_meets();
 	test_chains(&f);
 	CHECK("abort: the tag is gone and nothing is sent",
