@@ -96,10 +96,9 @@ static int mounts_replace(void)
 		if (mount(own[i].type, own[i].dir, own[i].type, MS_NOSUID | MS_NOEXEC, NULL) && i == 0)
 			makes_nodes = true;
 	}
-	if (mkdir("old", 0700))
-		return -errno;
-	if (syscall(SYS_pivot_root, ".", "old") == 0)
-		return chdir("/") || umount2("/old", MNT_DETACH) || rmdir("/old") ? -errno : 0;
+	/* what was the root is then above the new one */
+	if (syscall(SYS_pivot_root, ".", ".") == 0)
+		return umount2(".", MNT_DETACH) || chdir("/") ? -errno : 0;
 	/* the root is an initramfs, which cannot be moved and need not be freed */
 	mounts_detach();
 	return chroot(".") || chdir("/") ? -errno : 0;
