@@ -255,7 +255,7 @@ bench() {
 	if [ "$mode" = bench ]; then
 		mkdir -p build
 		# one processor, and its clock goes on by a nanosecond for each instruction
-		VM_CPUS=1 VM_MEM=4G VM_ACCEL=tcg,thread=single VM_QEMU="-icount shift=0,sleep=off" bench_vm "$WORK/bench"
+		VM_CPUS=1 VM_MEM=8G VM_ACCEL=tcg,thread=single VM_QEMU="-icount shift=0,sleep=off" bench_vm "$WORK/bench"
 		awk -v json=build/bench.json -f tests/bench.awk "$WORK/bench"
 		jq -r -f tests/bench-svg.jq build/bench.json >build/bench.svg
 		echo "as JSON: build/bench.json; as a picture: build/bench.svg"

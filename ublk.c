@@ -122,8 +122,8 @@ static uint64_t user_data_pack(enum kind kind, unsigned tag)
 #define TASK_WORK		20	/* events that become CQEs in one system call, if there are so many */
 #define MAX_ROUNDS		3	/* that a commit is held for: see queue_turn() */
 #define FULL_BUFS		2	/* see io_find_buf() */
-#define TAKE_MEMORY		(1U << 20) /* bytes that a queue may take for its buffers without another look */
-#define GET_DATA_MAX		(1U << 20) /* bytes that the driver copies to buffers before they are dealt with */
+#define TAKE_MEMORY		(1U << 20) /* bytes that the queues may take for their buffers without another look */
+#define GET_DATA_MAX		(1U << 20) /* bytes that the driver is to copy to buffers in one system call */
 #define QUEUE_SPARE_SQES	8	/* besides two a tag: the polls of thread 0 */
 #define KEEP_MS			25000	/* see io_give_up() */
 #define LOOK_MS			1000U
@@ -171,7 +171,7 @@ struct queue {
 	uint16_t *unused, *spent;		/* numbers of buffers, see io_find_buf() and queue_bufs() */
 	unsigned nr_unused, nr_spent;
 	uint32_t may_take;			/* bytes of memory, see queue_take_memory() */
-	uint32_t getting;			/* bytes, see GET_DATA_MAX */
+	uint32_t getting;			/* bytes, since the ring was entered: see GET_DATA_MAX */
 	struct io **waits;			/* for a buffer, the first one first */
 	unsigned nr_waits;
 	bool freed;				/* what they wait for may be there */
@@ -336,17 +336,23 @@ static inline void io_read_iod(const struct queue *q, struct io *io)
 	io->buf = io_default_buf(q, io);
 }
 
+/* Is the data of this WRITE too much for one system call, with that of those before? */
+static bool queue_gets_enough(const struct queue *q, const struct io *io)
+{
+	return q->getting && q->getting + io->len > GET_DATA_MAX;
+}
+
 /* Have room for len bytes, if there is memory: to look for it costs as much as some requests, so it is for more than one. */
 static void queue_take_memory(struct queue *q, uint32_t *room, uint32_t len)
 {
-	const uint32_t more = len - *room;
+	const uint32_t more = len - *room, ahead = TAKE_MEMORY / q->s->nr_queues;
 	struct memory memory;
 
 	if (q->may_take < more) {
 		memory_get(&memory);
-		if (memory.left <= more + (int64_t)TAKE_MEMORY)
+		if (memory.left <= (int64_t)more + ahead)
 			return;
-		q->may_take = more + TAKE_MEMORY;
+		q->may_take = more + ahead;
 	}
 	q->may_take -= more;
 	*room = len;
@@ -358,8 +364,8 @@ static void queue_take_memory(struct queue *q, uint32_t *room, uint32_t len)
  * copied twice is still in the CPU's cache. Memory is taken for as much of it as is
  * used. Where little is left no more is taken: what would free some may be this
  * very request, to a swap file or of a dirty page. Then those are used that
- * have enough, and a few have from the start. False: none is to be had, and the
- * request comes again when one is.
+ * have enough; a few, which come last, have from the start. False: none is to be
+ * had, and the request comes again when one is.
  */
 __attribute__((noinline))
 static bool io_find_buf(struct queue *q, struct io *io, int res)
@@ -374,7 +380,7 @@ static bool io_find_buf(struct queue *q, struct io *io, int res)
 	/* it may have one: of a WRITE that went to another tag, see io_is_another() */
 	if (io->has_buf)
 		q->unused[q->nr_unused++] = io->nr_buf;
-	i = to_get && q->getting && q->getting + io->len > GET_DATA_MAX ? 0 : q->nr_unused;
+	i = to_get && queue_gets_enough(q, io) ? 0 : q->nr_unused;
 	if (i && q->rooms[q->unused[i - 1]] < len)
 		queue_take_memory(q, &q->rooms[q->unused[i - 1]], len);
 	while (i && q->rooms[q->unused[i - 1]] < len)
@@ -722,10 +728,6 @@ static bool io_is_another(const struct queue *q, const struct io *io)
 static void io_get_data_event(struct queue *q, struct io *io, int res)
 {
 	io_copy_ends(io);
-	if (io->has_buf && !io->placed) {
-		q->getting -= io->len;
-		q->freed = true;
-	}
 	if (io->state == IO_PAIRED)
 		q->expected--;
 	if (io->placed && (res != UBLK_IO_RES_OK || (io->state != IO_PAIRED && io_is_another(q, io))))
@@ -851,22 +853,25 @@ static void queue_commit_held(struct queue *q)
 	q->nr_held = 0;
 }
 
-/* The kernel has what was in these buffers. Others have waited for one, or for their turn. */
+/*
+ * The kernel has what was in these buffers, and has copied to others what it was
+ * to. Who has waited for that goes on, in that order, and who still cannot waits on.
+ */
 static void queue_bufs(struct queue *q)
 {
-	struct io *io;
+	const unsigned nr = q->nr_waits;
 
 	while (q->nr_spent)
 		q->unused[q->nr_unused++] = q->spent[--q->nr_spent];
-	for (q->freed = false; q->nr_waits; ) {
-		io = q->waits[0];
-		memmove(q->waits, q->waits + 1, --q->nr_waits * sizeof(*q->waits));
-		io_event(q, io, io->res);
-		if (io->state != IO_WAITS)
-			continue;
-		memmove(q->waits + 1, q->waits, (q->nr_waits - 1) * sizeof(*q->waits));
-		q->waits[0] = io;
-		return;
+	q->freed = false;
+	q->getting = q->nr_waits = 0;
+	for (unsigned i = 0; i < nr; i++) {
+		struct io *io = q->waits[i];
+
+		if (io->res == UBLK_IO_RES_NEED_GET_DATA && queue_gets_enough(q, io))
+			q->waits[q->nr_waits++] = io;
+		else
+			io_event(q, io, io->res);
 	}
 }
 
@@ -877,7 +882,7 @@ static void queue_entered(struct queue *q)
 	if (uring_sqes(&q->ring) && uring_last_taken(&q->ring)->flags & IOSQE_IO_LINK)
 		queue_die(q, "the kernel has no memory for requests");
 	q->backend_sqes = 0;
-	if (q->freed && !uring_sqes(&q->ring))
+	if ((q->freed || q->getting) && !uring_sqes(&q->ring))
 		queue_bufs(q);
 }
 
@@ -998,6 +1003,7 @@ static void queue_give_up(struct queue *q)
 			continue;
 		memmove(q->waits + i, q->waits + i + 1, (--q->nr_waits - i) * sizeof(*q->waits));
 		i--;
+		q->freed = true;
 		if (io->res == UBLK_IO_RES_NEED_GET_DATA) {	/* an error cannot be committed yet */
 			io_get_no_data(q, io, -ETIMEDOUT);
 			continue;
@@ -1020,7 +1026,7 @@ static void queue_give_up(struct queue *q)
 static int queue_turn(struct queue *q, int timeout_ms)
 {
 	/* with these commits requests can go on that nothing else would come for */
-	const bool frees = q->freed && q->nr_waits;
+	const bool frees = (q->freed || q->getting) && q->nr_waits;
 	const bool look = q->late && (q->below || q->nr_waits) && (unsigned)timeout_ms > LOOK_MS;
 	int ret = queue_enter(q, frees ? 0 : 1 + q->expected, look ? (int)LOOK_MS : timeout_ms);
 
@@ -1068,9 +1074,10 @@ static int queue_map_bufs(struct queue *q)
 	(void)madvise(p, (size_t)len, MADV_DONTFORK);
 	if (q->dev->data_path != DATA_COPY)
 		return 0;
-	for (unsigned nr = q->depth; nr; nr--)
-		q->unused[q->nr_unused++] = (uint16_t)(nr - 1);
-	for (unsigned nr = 0; nr < FULL_BUFS && nr < q->depth; nr++) {
+	for (unsigned nr = 0; nr < q->depth; nr++) {
+		q->unused[q->nr_unused++] = (uint16_t)nr;
+		if (nr >= FULL_BUFS)
+			continue;
 		memset(q->bufs + nr * q->buf_len, 0, q->buf_len);
 		q->rooms[nr] = (uint32_t)q->buf_len;
 	}

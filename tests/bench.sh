@@ -73,6 +73,7 @@ gone_dm() { dmsetup remove snap && "$@"; }
 # new_image: in large folios of the page cache, as dd and cp leave a file, and writeback of a filesystem upon it. In place:
 # what is removed would go on taking memory of the disk below
 new_image() {
+	sync # what is dirty stays in the page cache, and in the folios that it has
 	echo 1 >/proc/sys/vm/drop_caches
 	dd if=/dev/zero of=/mnt/image bs=1M count=256 conv=notrunc 2>/dev/null && sync || die "no image"
 }
