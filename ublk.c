@@ -171,6 +171,7 @@ struct queue {
 	uint16_t *unused, *spent;		/* numbers of buffers, see io_find_buf() and queue_bufs() */
 	unsigned nr_unused, nr_spent;
 	uint32_t may_take;			/* bytes of memory, see queue_take_memory() */
+	bool no_memory;				/* as it has been found since the ring was entered */
 	uint32_t getting;			/* bytes, since the ring was entered: see GET_DATA_MAX */
 	struct io **waits;			/* for a buffer, the first one first */
 	unsigned nr_waits;
@@ -342,18 +343,32 @@ static bool queue_gets_enough(const struct queue *q, const struct io *io)
 	return q->getting && q->getting + io->len > GET_DATA_MAX;
 }
 
-/* Have room for len bytes, if there is memory: to look for it costs as much as some requests, so it is for more than one. */
+/* A buffer is not used any more. Those that are full from the start are to be the last ones taken. */
+static void queue_put_buf(struct queue *q, uint16_t nr)
+{
+	unsigned i = q->nr_unused;
+
+	if (nr < FULL_BUFS)
+		for (i = 0; i < q->nr_unused && q->unused[i] < FULL_BUFS; i++)
+			;
+	q->unused[q->nr_unused++] = q->unused[i];
+	q->unused[i] = nr;
+}
+
+/* Have room for len bytes, if there is memory. To look for it costs as much as some requests, so it is for more than one. */
 static void queue_take_memory(struct queue *q, uint32_t *room, uint32_t len)
 {
 	const uint32_t more = len - *room, ahead = TAKE_MEMORY / q->s->nr_queues;
 	struct memory memory;
 
-	if (q->may_take < more) {
+	if (q->may_take < more && !q->no_memory) {
 		memory_get(&memory);
-		if (memory.left <= (int64_t)more + ahead)
-			return;
-		q->may_take = more + ahead;
+		q->no_memory = memory.left <= (int64_t)more + ahead;
+		if (!q->no_memory)
+			q->may_take = more + ahead;
 	}
+	if (q->may_take < more)
+		return;
 	q->may_take -= more;
 	*room = len;
 }
@@ -378,8 +393,10 @@ static bool io_find_buf(struct queue *q, struct io *io, int res)
 	if (!len)
 		return true;
 	/* it may have one: of a WRITE that went to another tag, see io_is_another() */
-	if (io->has_buf)
-		q->unused[q->nr_unused++] = io->nr_buf;
+	if (io->has_buf) {
+		queue_put_buf(q, io->nr_buf);
+		q->freed = true;
+	}
 	i = to_get && queue_gets_enough(q, io) ? 0 : q->nr_unused;
 	if (i && q->rooms[q->unused[i - 1]] < len)
 		queue_take_memory(q, &q->rooms[q->unused[i - 1]], len);
@@ -681,6 +698,13 @@ static void io_got_data(struct queue *q, struct io *io)
 	io_finish(q, io, io->res);
 }
 
+/* A request has come for this tag: see io_give_up(). */
+static void io_came(struct queue *q, unsigned tag)
+{
+	if (q->late)
+		q->ios[tag].since = (uint32_t)now_ms();
+}
+
 /* The driver has something for a tag: the states at the head of this file. */
 static inline void io_event(struct queue *q, struct io *io, int res)
 {
@@ -727,18 +751,20 @@ static bool io_is_another(const struct queue *q, const struct io *io)
  */
 static void io_get_data_event(struct queue *q, struct io *io, int res)
 {
+	const bool paired = io->state == IO_PAIRED;
+	const bool news = res != UBLK_IO_RES_OK || (!paired && io_is_another(q, io));
+
 	io_copy_ends(io);
-	if (io->state == IO_PAIRED)
+	if (paired)
 		q->expected--;
-	if (io->placed && (res != UBLK_IO_RES_OK || (io->state != IO_PAIRED && io_is_another(q, io))))
+	if (news && io->placed)
 		q->be->misplaced(q, io);
-	if (res != UBLK_IO_RES_OK) {
+	if (news) {
+		io_came(q, io->tag);
 		io_event(q, io, res);
-	} else if (io->state == IO_PAIRED) {
+	} else if (paired) {
 		io->state = IO_FETCHED;
 		queue_count(q, 1);
-	} else if (io_is_another(q, io)) {
-		io_event(q, io, res);
 	} else {
 		io_got_data(q, io);
 	}
@@ -818,8 +844,7 @@ static void queue_dispatch(struct queue *q, const struct io_uring_cqe *cqe)
 
 	switch ((enum kind)(cqe->user_data & 0xff)) {
 	case KIND_IO:
-		if (q->late)
-			q->ios[tag].since = (uint32_t)now_ms();
+		io_came(q, tag);
 		io_event(q, io_of(q, tag), cqe->res);
 		return;
 	case KIND_GET_DATA:
@@ -854,16 +879,16 @@ static void queue_commit_held(struct queue *q)
 }
 
 /*
- * The kernel has what was in these buffers, and has copied to others what it was
- * to. Who has waited for that goes on, in that order, and who still cannot waits on.
+ * The kernel has what was in these buffers, and has been told what to copy to
+ * others. Who has waited for that goes on, in that order, and who still cannot waits on.
  */
 static void queue_bufs(struct queue *q)
 {
 	const unsigned nr = q->nr_waits;
 
 	while (q->nr_spent)
-		q->unused[q->nr_unused++] = q->spent[--q->nr_spent];
-	q->freed = false;
+		queue_put_buf(q, q->spent[--q->nr_spent]);
+	q->freed = q->no_memory = false;
 	q->getting = q->nr_waits = 0;
 	for (unsigned i = 0; i < nr; i++) {
 		struct io *io = q->waits[i];
@@ -1003,7 +1028,6 @@ static void queue_give_up(struct queue *q)
 			continue;
 		memmove(q->waits + i, q->waits + i + 1, (--q->nr_waits - i) * sizeof(*q->waits));
 		i--;
-		q->freed = true;
 		if (io->res == UBLK_IO_RES_NEED_GET_DATA) {	/* an error cannot be committed yet */
 			io_get_no_data(q, io, -ETIMEDOUT);
 			continue;
@@ -1025,7 +1049,7 @@ static void queue_give_up(struct queue *q)
  */
 static int queue_turn(struct queue *q, int timeout_ms)
 {
-	/* with these commits requests can go on that nothing else would come for */
+	/* once these commands are with the kernel requests can go on that nothing else would come for */
 	const bool frees = (q->freed || q->getting) && q->nr_waits;
 	const bool look = q->late && (q->below || q->nr_waits) && (unsigned)timeout_ms > LOOK_MS;
 	int ret = queue_enter(q, frees ? 0 : 1 + q->expected, look ? (int)LOOK_MS : timeout_ms);

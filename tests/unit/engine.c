@@ -82,7 +82,7 @@ static void fresh(void)
 	for (uint16_t i = 0; i < 4; i++) {
 		test_ios[i].tag = i;
 		test_rooms[i] = 64 << 10;
-		test_unused[i] = 3 - i;
+		test_unused[i] = i;
 	}
 	test_queue.nr_unused = 4;
 	test_queue.nr_spent = test_queue.nr_waits = test_queue.getting = 0;
@@ -251,7 +251,7 @@ static void test_places(struct fake *f)
 	backend_result = 4096;
 	ok = commands(f, news, 1, &cmd, &op) == 2 && commands(f, news, -EBUSY, &cmd, &op) == 0 && !misplaced &&
 	     commands(f, got, 1, &cmd, &op) == 1 && misplaced == 1 && op == 0x22 && !io->placed &&
-	     cmd.addr == (uintptr_t)test_bufs && commands(f, got, 0, &cmd, &op) == 1 && cmd.result == 4096;
+	     cmd.addr == (uintptr_t)(test_bufs + 3 * (64 << 10)) && commands(f, got, 0, &cmd, &op) == 1 && cmd.result == 4096;
 	CHECK("place: where nothing could be copied the backend is told, and asked to write", ok && !test_queue.expected);
 	place_at = (void *)0x2800;
 	ok = commands(f, news, 1, &cmd, &op) == 1;
@@ -307,7 +307,7 @@ static unsigned buf_waited(struct fake *f)
 /* The buffers of DATA_COPY. */
 static void test_buffers(struct fake *f)
 {
-	const uint64_t first = (uintptr_t)test_bufs, second = first + (64 << 10);
+	const uint64_t first = (uintptr_t)test_bufs + 3 * (64 << 10), second = first - (64 << 10);
 	bool ok;
 
 	test_dev.data_path = DATA_COPY;
@@ -321,7 +321,7 @@ static void test_buffers(struct fake *f)
 	keep_spent = true;
 	ok = buf_for(f, 1) == first && buf_got(f, 1) && buf_for(f, 2) == second;
 	keep_spent = false;
-	ok = ok && buf_got(f, 2) && buf_for(f, 3) <= second;
+	ok = ok && buf_got(f, 2) && buf_for(f, 3) >= second;
 	CHECK("buffers: not used again before the kernel has seen the commit", ok);
 	fresh();
 	keep_spent = true;
@@ -348,11 +348,22 @@ static void test_buffers(struct fake *f)
 	keep_spent = false;
 	CHECK("buffers: who has waited longest is the first to have one", ok);
 	fresh();
-	test_rooms[0] = test_rooms[1] = test_rooms[2] = 0;
+	test_rooms[1] = test_rooms[2] = test_rooms[3] = 0;
 	test_queue.may_take = 8192;
-	ok = buf_for(f, 1) == first && test_rooms[0] == 4096 && test_queue.may_take == 4096 && buf_got(f, 1) &&
+	ok = buf_for(f, 1) == first && test_rooms[3] == 4096 && test_queue.may_take == 4096 && buf_got(f, 1) &&
 	     buf_for(f, 2) == first && test_queue.may_take == 4096 && buf_got(f, 2);
 	CHECK("buffers: memory is taken as far as they are used, once", ok);
+	fresh();
+	test_rooms[3] = test_rooms[2] = test_queue.may_take = 0;
+	test_queue.no_memory = true;
+	ok = buf_for(f, 1) == (uintptr_t)test_bufs + (64 << 10) && !test_rooms[3] && !test_queue.no_memory;
+	CHECK("buffers: where there is no memory those that are full, and nobody looks again before the ring is entered", ok);
+	fresh();
+	test_queue.nr_unused = 0;
+	for (uint16_t i = 0; i < 4; i++)
+		queue_put_buf(&test_queue, (uint16_t[]){ 3, 1, 2, 0 }[i]);
+	ok = test_unused[0] + test_unused[1] == 1 && test_queue.nr_unused == 4;
+	CHECK("buffers: those that are full from the start come last", ok);
 }
 
 /* What would be acknowledged although one that was given up may still undo it. */
@@ -469,7 +480,7 @@ static void test_commit(void)
 	backend_result = -ENOSPC;
 	CHECK("get data, copy: into a buffer, and only then to the backend",
 	      commands(&f, user_data_pack(KIND_IO, 1), 1, &cmd, &op) == 1 && op == 0x22 &&
-	      cmd.addr == (uintptr_t)test_bufs &&
+	      cmd.addr == (uintptr_t)(test_bufs + 3 * (64 << 10)) &&
 	      commands(&f, user_data_pack(KIND_GET_DATA, 1), 0, &cmd, &op) == 1 && cmd.result == -ENOSPC);
 	fresh();
 	test_iods[1].start_sector = 1 << 20;
