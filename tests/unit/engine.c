@@ -69,7 +69,7 @@ static void test_io_check(void)
 
 /* ---- commits: each request once, whole or as an error ---- */
 
-static struct io test_ios[4], *test_held[4];
+static struct io test_ios[4], test_late[4], *test_held[4];
 static int backend_result;
 static unsigned completed;	/* calls of canned_complete() */
 static bool keep_held;		/* the turn goes on */
@@ -364,6 +364,14 @@ static void test_buffers(struct fake *f)
 		queue_put_buf(&test_queue, (uint16_t[]){ 3, 1, 2, 0 }[i]);
 	ok = test_unused[0] + test_unused[1] == 1 && test_queue.nr_unused == 4;
 	CHECK("buffers: those that are full from the start come last", ok);
+	fresh();
+	test_queue.late = test_late;
+	ok = buf_for(f, 1) == first && test_ios[1].since;
+	test_ios[1].since = 0;
+	test_iods[1].op_flags = UBLK_IO_OP_READ;
+	ok = ok && buf_got(f, 1) && test_ios[1].op == UBLK_IO_OP_READ && test_ios[1].since;
+	test_queue.late = NULL;
+	CHECK("given up: a request in the place of another has come when it came", ok);
 }
 
 /* What would be acknowledged although one that was given up may still undo it. */
