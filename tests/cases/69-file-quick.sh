@@ -31,6 +31,16 @@ mtime() {
 }
 check "its time of modification goes on" mtime
 
+few_buffers() {
+	ublk file disk.img -d -q >/dev/null || return 1
+	fio --name=w --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=write --bs=512k --iodepth=64 --size=32M --minimal >/dev/null
+	kib=$(sed -n 's/^RssAnon:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$(ublk list 0 --json | jq '.devices[0].pid')/status")
+	echo "# KiB of the server's own: $kib"
+	ublk stop 0 && [ "$kib" -lt 8192 ]
+}
+check "a burst of large WRITEs does not take a buffer for each" few_buffers
+printf '%s\n' "$out"
+
 shorter() {
 	dd if=/dev/zero of=disk.img bs=1M count=32 2>/dev/null && ublk file disk.img -d -q >/dev/null && work /dev/ublkb0 3 randwrite || return 1
 	truncate -s 1M disk.img
